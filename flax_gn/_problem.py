@@ -1,0 +1,312 @@
+"""The checked, canonical problem: what to normalise, over which axes, and how.
+
+Everything behind this module assumes that its input was made here, so this is
+the one place that rejects a bad call.
+"""
+
+import dataclasses
+import math
+import operator
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
+
+Activation = Callable[[jax.Array], jax.Array]
+
+_ACTIVATIONS: dict[str, Activation] = {
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+    "gelu": jax.nn.gelu,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What is static about one call: it keys the jit cache and the kernel choice.
+
+    Attributes:
+      groups: number of groups, G; it divides the number of channels, C.
+      reduced: the axes that share statistics, ascending, without the channel axis.
+      eps: added to the variance.
+      activation: applied to the result, or None.
+      axis_name: mapped axes whose devices share statistics, or None.
+      axis_index_groups: which devices along ``axis_name`` share them, or None.
+      compute_dtype: dtype of the statistics and of the arithmetic.
+      out_dtype: dtype of the result.
+    """
+
+    groups: int
+    reduced: tuple[int, ...]
+    eps: float
+    activation: Activation | None
+    axis_name: Hashable | None
+    axis_index_groups: tuple[tuple[int, ...], ...] | None
+    compute_dtype: jnp.dtype
+    out_dtype: jnp.dtype
+
+
+@dataclasses.dataclass(frozen=True)
+class Operands:
+    """The arrays of one call in canonical form.
+
+    ``gamma`` and ``beta`` have x's rank, size 1 along the reduced axes and C last;
+    ``mask`` has x's rank and broadcasts to it. Each may be None.
+    """
+
+    x: jax.Array
+    gamma: jax.Array | None
+    beta: jax.Array | None
+    mask: jax.Array | None
+
+
+def canonicalise(
+    x: ArrayLike,
+    gamma: ArrayLike | None,
+    beta: ArrayLike | None,
+    groups: int | None,
+    *,
+    group_size: int | None = None,
+    eps: float = 1e-5,
+    mask: ArrayLike | None = None,
+    reduction_axes: int | Sequence[int] | None = None,
+    activation: str | Activation | None = None,
+    axis_name: Hashable | None = None,
+    axis_index_groups: Sequence[Sequence[int]] | None = None,
+    dtype: DTypeLike | None = None,
+) -> tuple[Problem, Operands]:
+    """Checks a call and brings it into canonical form.
+
+    Raises:
+      TypeError: an argument has the wrong type or dtype.
+      ValueError: an argument has the wrong shape or value.
+    """
+    x = _floating_array("x", x)
+    if x.ndim < 2:
+        raise ValueError(
+            "group_norm: x must have a batch axis and a channel axis, shape "
+            f"(N, *spatial, C); got shape {x.shape}. For one example without a "
+            "batch axis, pass x[None] or name reduction_axes."
+        )
+    channels = x.shape[-1]
+    reduced = _reduced_axes(x.ndim, reduction_axes)
+    kept_shape = tuple(
+        size for axis, size in enumerate(x.shape[:-1]) if axis not in reduced
+    )
+    out_dtype = x.dtype if dtype is None else _floating_dtype("dtype", dtype)
+    problem = Problem(
+        groups=_number_of_groups(groups, group_size, channels),
+        reduced=reduced,
+        eps=_positive("eps", eps),
+        activation=_activation(activation),
+        axis_name=_axis_name(axis_name),
+        axis_index_groups=_axis_index_groups(axis_index_groups, axis_name),
+        compute_dtype=compute_dtype(x.dtype),
+        out_dtype=out_dtype,
+    )
+    operands = Operands(
+        x=x,
+        gamma=_per_channel("gamma", gamma, channels, kept_shape, reduced),
+        beta=_per_channel("beta", beta, channels, kept_shape, reduced),
+        mask=_mask(mask, x.shape),
+    )
+    return problem, operands
+
+
+def compute_dtype(dtype: jnp.dtype) -> jnp.dtype:
+    """float64 for float64 input, float32 for everything narrower."""
+    return jnp.dtype(jnp.float64 if dtype == jnp.float64 else jnp.float32)
+
+
+def _floating_array(name: str, value: Any) -> jax.Array:
+    if not (hasattr(value, "dtype") and hasattr(value, "shape")):
+        raise TypeError(
+            f"group_norm: {name} must be a floating-point array; got "
+            f"{type(value).__name__}. Convert it with jnp.asarray first."
+        )
+    _floating_dtype(name, value.dtype)
+    return jnp.asarray(value)
+
+
+def _floating_dtype(name: str, dtype: DTypeLike) -> jnp.dtype:
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(
+            f"group_norm: {name} must be floating-point (float32, bfloat16, float16 "
+            f"or float64); got {jnp.dtype(dtype).name}. Cast it first, for example "
+            f"with {name}.astype(jnp.float32)."
+        )
+    return jax.dtypes.canonicalize_dtype(dtype)
+
+
+def _integer(name: str, value: Any) -> int:
+    if not isinstance(value, bool):
+        try:
+            return operator.index(value)
+        except TypeError:
+            pass
+    got = "a traced value" if isinstance(value, jax.core.Tracer) else repr(value)
+    raise TypeError(
+        f"group_norm: {name} must be an int that is known at trace time; got {got}. "
+        "Pass a Python int and, under jit, make it a static argument."
+    )
+
+
+def _number_of_groups(groups: Any, group_size: Any, channels: int) -> int:
+    if channels == 0:
+        raise ValueError(
+            "group_norm: x must have at least one channel; got channel size 0 in its "
+            "last axis."
+        )
+    if (groups is None) == (group_size is None):
+        raise ValueError(
+            "group_norm: give either groups or group_size, not both and not neither; "
+            f"got groups={groups} and group_size={group_size}."
+        )
+    name = "groups" if group_size is None else "group_size"
+    number = _integer(name, groups if group_size is None else group_size)
+    if number < 1:
+        raise ValueError(f"group_norm: {name} must be at least 1; got {number}.")
+    if channels % number:
+        raise ValueError(
+            f"group_norm: {name}={number} must divide the number of channels, the size "
+            f"of x's last axis; got {channels} channels. Divisors: "
+            f"{_divisors(channels)}. x is channels-last; move a channels-first axis "
+            "with jnp.moveaxis(x, 1, -1)."
+        )
+    return number if group_size is None else channels // number
+
+
+def _divisors(n: int) -> str:
+    divisors = [d for d in range(1, n + 1) if n % d == 0] if n <= 1 << 20 else []
+    return ", ".join(map(str, divisors))
+
+
+def _positive(name: str, value: Any) -> float:
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(
+            f"group_norm: {name} must be known at trace time; got a traced value. "
+            "Pass a Python float and, under jit, make it a static argument."
+        )
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"group_norm: {name} must be a positive float; got {value!r}."
+        ) from None
+    if not (number > 0 and math.isfinite(number)):
+        raise ValueError(
+            f"group_norm: {name} must be positive and finite; got {number}. The paper "
+            "uses 1e-5."
+        )
+    return number
+
+
+def _reduced_axes(
+    ndim: int, reduction_axes: int | Sequence[int] | None
+) -> tuple[int, ...]:
+    if reduction_axes is None:
+        return tuple(range(1, ndim - 1))
+    given = reduction_axes
+    if not isinstance(given, Sequence):
+        given = (given,)
+    axes = [_integer("reduction_axes", axis) for axis in given]
+    if any(not -ndim <= axis < ndim for axis in axes):
+        raise ValueError(
+            f"group_norm: reduction_axes must lie in [-{ndim}, {ndim}) for x of rank "
+            f"{ndim}; got {tuple(axes)}."
+        )
+    axes = sorted(axis % ndim for axis in axes)
+    if len(set(axes)) != len(axes):
+        raise ValueError(
+            "group_norm: reduction_axes must name each axis once; got "
+            f"{tuple(given)} for x of rank {ndim}."
+        )
+    if ndim - 1 not in axes:
+        raise ValueError(
+            "group_norm: reduction_axes must include the channel axis, which is x's "
+            f"last axis ({ndim - 1} or -1); got {tuple(given)}."
+        )
+    return tuple(axes[:-1])
+
+
+def _activation(activation: str | Activation | None) -> Activation | None:
+    if activation is None or callable(activation):
+        return activation
+    if isinstance(activation, str) and activation in _ACTIVATIONS:
+        return _ACTIVATIONS[activation]
+    raise ValueError(
+        f"group_norm: activation must be None, one of {sorted(_ACTIVATIONS)}, or an "
+        f"elementwise callable; got {activation!r}."
+    )
+
+
+def _axis_name(axis_name: Any) -> Hashable | None:
+    return tuple(axis_name) if isinstance(axis_name, list) else axis_name
+
+
+def _axis_index_groups(
+    axis_index_groups: Sequence[Sequence[int]] | None, axis_name: Hashable | None
+) -> tuple[tuple[int, ...], ...] | None:
+    if axis_index_groups is None:
+        return None
+    if axis_name is None:
+        raise ValueError(
+            "group_norm: axis_index_groups names devices along axis_name, but "
+            "axis_name is None. Pass axis_name too."
+        )
+    return tuple(
+        tuple(_integer("axis_index_groups", index) for index in group)
+        for group in axis_index_groups
+    )
+
+
+def _per_channel(
+    name: str,
+    value: ArrayLike | None,
+    channels: int,
+    kept_shape: tuple[int, ...],
+    reduced: tuple[int, ...],
+) -> jax.Array | None:
+    if value is None:
+        return None
+    array = _floating_array(name, value)
+    shared, per_sample = (channels,), (*kept_shape, channels)
+    if array.shape == shared:
+        rank = len(kept_shape) + len(reduced) + 1
+        return array.reshape((1,) * (rank - 1) + shared)
+    if array.shape == per_sample:
+        return jnp.expand_dims(array, reduced)
+    raise ValueError(
+        f"group_norm: {name} must have shape {shared}, one value per channel, or "
+        f"{per_sample}, one row per set of statistics; got shape {array.shape}."
+    )
+
+
+def _mask(mask: ArrayLike | None, shape: tuple[int, ...]) -> jax.Array | None:
+    if mask is None:
+        return None
+    if not (hasattr(mask, "dtype") and hasattr(mask, "shape")):
+        raise TypeError(
+            f"group_norm: mask must be a boolean array; got {type(mask).__name__}."
+        )
+    mask = jnp.asarray(mask)
+    if mask.dtype != jnp.bool_:
+        raise TypeError(
+            f"group_norm: mask must be boolean, True where a position counts; got "
+            f"dtype {mask.dtype.name}. Compare first, for example mask > 0."
+        )
+    given = mask.shape
+    if mask.ndim == len(shape) - 1:
+        mask = mask[..., None]
+    fits = mask.ndim == len(shape) and all(
+        size in (1, full) for size, full in zip(mask.shape, shape, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"group_norm: mask must broadcast to x's shape {shape}, axis by axis, with "
+            f"or without the channel axis; got shape {given}. Add axes of size 1 "
+            "where the mask does not vary."
+        )
+    return mask

@@ -1,0 +1,136 @@
+"""Group normalisation as flax.linen layers, and the paper's other norms."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.linen import BatchNorm as BatchNorm
+from flax.linen.dtypes import canonicalize_dtype
+from flax.typing import Dtype, Initializer
+
+from flax_gn import _layers
+from flax_gn._problem import Activation
+
+__all__ = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm"]
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation with the arguments and parameters of `flax.linen.GroupNorm`.
+
+    Changing the import is the whole migration: the constructor, the parameter names
+    (``scale`` and ``bias``), their shapes ``(C,)`` and the defaults are Flax's, so a
+    checkpoint loads as it is.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from flax_gn.linen import GroupNorm
+    >>> layer = GroupNorm(num_groups=8, activation="silu")
+    >>> x = jnp.ones((2, 16, 16, 64))
+    >>> variables = layer.init(jax.random.key(0), x)
+    >>> jax.tree.map(jnp.shape, variables)
+    {'params': {'bias': (64,), 'scale': (64,)}}
+    >>> layer.apply(variables, x).shape
+    (2, 16, 16, 64)
+
+    Attributes:
+      num_groups: number of groups, G. It must divide the number of channels.
+      group_size: channels per group, instead of ``num_groups`` (then pass None there).
+      epsilon: added to the variance. Flax's default, 1e-6; the paper's is 1e-5.
+      dtype: dtype of the result. None follows Flax: the promotion of x, scale and
+        bias, which turns bfloat16 input into float32 output since the parameters are
+        float32. Pass ``dtype=jnp.bfloat16`` to keep bfloat16.
+      param_dtype: dtype of scale and bias.
+      use_bias: whether to learn beta.
+      use_scale: whether to learn gamma.
+      bias_init: initialiser of beta.
+      scale_init: initialiser of gamma.
+      reduction_axes: axes that share statistics; it must include the channel axis,
+        the last. None means all but the first.
+      axis_name: mapped axes (pmap, shard_map) whose devices hold parts of one sample
+        and share its statistics. Unequal masks are weighted by their counts.
+      axis_index_groups: which devices along ``axis_name`` share statistics.
+      use_fast_variance: accepted and ignored. The variance here is accurate and costs
+        one read of x; Flax's fast variance, E[x^2] - E[x]^2, is never used.
+      force_float32_reductions: accepted and ignored. Statistics are always float32
+        or wider.
+      activation: None, "relu", "silu", "gelu" or an elementwise callable, applied to
+        the result; the backward pass rebuilds its input instead of storing it.
+    """
+
+    num_groups: int | None = 32
+    group_size: int | None = None
+    epsilon: float = 1e-6
+    dtype: Dtype | None = None
+    param_dtype: Dtype = jnp.float32
+    use_bias: bool = True
+    use_scale: bool = True
+    bias_init: Initializer = nn.initializers.zeros
+    scale_init: Initializer = nn.initializers.ones
+    reduction_axes: int | Sequence[int] | None = None
+    axis_name: Any = None
+    axis_index_groups: Any = None
+    use_fast_variance: bool = True
+    force_float32_reductions: bool = True
+    activation: str | Activation | None = None
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        *,
+        mask: jax.Array | None = None,
+        scale: jax.Array | None = None,
+        shift: jax.Array | None = None,
+    ) -> jax.Array:
+        """Normalises x.
+
+        Args:
+          x: shape (N, *spatial, C), floating-point.
+          mask: boolean, broadcastable to x with or without its channel axis; only
+            True positions enter the statistics, and the others give the bias.
+          scale: conditioning, shape (C,) or (N, C): the result is multiplied by
+            ``1 + scale``, as in adaptive group norm.
+          shift: conditioning, shape (C,) or (N, C), added to the result.
+
+        Returns:
+          An array of x's shape.
+
+        Raises:
+          TypeError: an argument has the wrong type or dtype.
+          ValueError: an argument has the wrong shape or value.
+        """
+        shape = (x.shape[-1],) if jnp.ndim(x) else ()
+        gamma = beta = None
+        if self.use_scale:
+            gamma = self.param("scale", self.scale_init, shape, self.param_dtype)
+        if self.use_bias:
+            beta = self.param("bias", self.bias_init, shape, self.param_dtype)
+        return _layers.call(
+            self,
+            x,
+            gamma,
+            beta,
+            num_groups=self.num_groups,
+            group_size=self.group_size,
+            mask=mask,
+            scale=scale,
+            shift=shift,
+            dtype=canonicalize_dtype(x, gamma, beta, dtype=self.dtype),
+        )
+
+
+class LayerNorm(GroupNorm):
+    """The paper's layer norm: one group, so statistics over space and all channels.
+
+    This is not `flax.linen.LayerNorm`, which by default leaves the spatial axes out.
+    """
+
+    num_groups: int | None = 1
+
+
+class InstanceNorm(GroupNorm):
+    """The paper's instance norm: one channel per group, statistics over space alone."""
+
+    num_groups: int | None = None
+    group_size: int | None = 1
