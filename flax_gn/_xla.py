@@ -174,10 +174,11 @@ def _pilot_and_count(problem, x, mask) -> tuple[jax.Array, jax.Array]:
         for axis in range(x.ndim - 1)
     )
     offset = sample[*first, ::size]
-    total = _fold(problem, _spatial_sum(problem, sample - _to_channels(offset, channels)))
+    total = _fold(
+        problem, _spatial_sum(problem, sample - _to_channels(offset, channels))
+    )
     sampled, count = (
-        math.prod(a.shape[axis] for axis in problem.reduced) * size
-        for a in (sample, x)
+        math.prod(a.shape[axis] for axis in problem.reduced) * size for a in (sample, x)
     )
     pilot = offset + total / max(sampled, 1)
     return pilot, jnp.full((1,) * x.ndim, max(count, 1), pilot.dtype)
@@ -272,7 +273,9 @@ def _fold(problem, per_channel):
 def _to_channels(per_group, channels):
     """Repeats each group's value for its channels: (..., G) to (..., C)."""
     *rest, groups = per_group.shape
-    repeated = jnp.broadcast_to(per_group[..., None], (*rest, groups, channels // groups))
+    repeated = jnp.broadcast_to(
+        per_group[..., None], (*rest, groups, channels // groups)
+    )
     return repeated.reshape(*rest, channels)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.linen import BatchNorm as BatchNorm
+from flax.linen import BatchNorm
 from flax.linen.dtypes import canonicalize_dtype
 from flax.typing import Dtype, Initializer
 
