@@ -97,7 +97,7 @@ def canonicalise(
     )
     out_dtype = x.dtype if dtype is None else _floating_dtype("dtype", dtype)
     problem = Problem(
-        groups=_number_of_groups(groups, group_size, channels),
+        groups=number_of_groups(groups, group_size, channels),
         reduced=reduced,
         eps=_positive("eps", eps),
         activation=_activation(activation),
@@ -153,7 +153,8 @@ def _integer(name: str, value: Any) -> int:
     )
 
 
-def _number_of_groups(groups: Any, group_size: Any, channels: int) -> int:
+def number_of_groups(groups: Any, group_size: Any, channels: int) -> int:
+    """The number of groups of a channel axis, from either of the two ways to say it."""
     if channels == 0:
         raise ValueError(
             "group_norm: x must have at least one channel; got channel size 0 in its "
@@ -162,7 +163,8 @@ def _number_of_groups(groups: Any, group_size: Any, channels: int) -> int:
     if (groups is None) == (group_size is None):
         raise ValueError(
             "group_norm: give either groups or group_size, not both and not neither; "
-            f"got groups={groups} and group_size={group_size}."
+            f"got groups={groups} and group_size={group_size}. The layers' num_groups "
+            "is 32 by default: pass num_groups=None beside group_size."
         )
     name = "groups" if group_size is None else "group_size"
     number = _integer(name, groups if group_size is None else group_size)
