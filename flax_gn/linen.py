@@ -12,8 +12,9 @@ from flax.typing import Dtype, Initializer
 
 from flax_gn import _layers
 from flax_gn._problem import Activation
+from flax_gn.weight_standardization import weight_standardize
 
-__all__ = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm"]
+__all__ = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "WSConv"]
 
 
 class GroupNorm(nn.Module):
@@ -134,3 +135,36 @@ class InstanceNorm(GroupNorm):
 
     num_groups: int | None = None
     group_size: int | None = 1
+
+
+class WSConv(nn.Conv):
+    """`flax.linen.Conv` with a standardised kernel, to be followed by a norm.
+
+    The stored kernel is the raw one, under Flax's names and shapes, so a checkpoint of
+    a standardised convolution loads as it is. `flax_gn.weight_standardize` says which
+    checkpoints want which epsilon.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from flax_gn.linen import WSConv
+    >>> layer = WSConv(features=8, kernel_size=(3, 3), use_bias=False)
+    >>> variables = layer.init(jax.random.key(0), jnp.ones((1, 16, 16, 3)))
+    >>> jax.tree.map(jnp.shape, variables)
+    {'params': {'kernel': (3, 3, 3, 8)}}
+
+    Attributes:
+      epsilon: added to the variance of each output channel's weights.
+
+    The other attributes are those of `flax.linen.Conv`. With ``mask`` the statistics
+    are those of the weights in use.
+    """
+
+    epsilon: float = 1e-10
+
+    @nn.nowrap
+    def param(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """The parameter, standardised if it is the kernel."""
+        value: Any = super().param(name, *args, **kwargs)
+        if name != "kernel":
+            return value
+        used = None if self.mask is None else self.mask != 0
+        return weight_standardize(value, eps=self.epsilon, mask=used)

@@ -1,0 +1,223 @@
+"""Group normalisation as flax.nnx layers, and the paper's other norms."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from flax.nnx import BatchNorm
+from flax.nnx.nn import dtypes
+from flax.typing import Dtype, Initializer, PromoteDtypeFn
+
+from flax_gn import _layers, _problem
+from flax_gn.weight_standardization import weight_standardize
+
+__all__ = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "WSConv"]
+
+
+class GroupNorm(nnx.GroupNorm):
+    """Group normalisation with the arguments and state of `flax.nnx.GroupNorm`.
+
+    Changing the import is the whole migration: the constructor, the state (``scale``
+    and ``bias`` of shape ``(C,)``) and the defaults are Flax's, so a checkpoint loads
+    as it is, and it is a subclass, so filters by type still find it. The output is
+    that of `flax_gn.linen.GroupNorm`, bit for bit.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from flax import nnx
+    >>> from flax_gn.nnx import GroupNorm
+    >>> layer = GroupNorm(64, num_groups=8, activation="silu", rngs=nnx.Rngs(0))
+    >>> jax.tree.map(jnp.shape, nnx.to_pure_dict(nnx.state(layer)))
+    {'bias': (64,), 'scale': (64,)}
+    >>> layer(jnp.ones((2, 16, 16, 64))).shape
+    (2, 16, 16, 64)
+
+    Args:
+      num_features: number of channels, C.
+      num_groups: number of groups, G. It must divide C.
+      group_size: channels per group, instead of ``num_groups`` (then pass None there).
+      epsilon: added to the variance. Flax's default, 1e-6; the paper's is 1e-5.
+      dtype: dtype of the result. None follows Flax: the promotion of x, scale and
+        bias, which turns bfloat16 input into float32 output since the parameters are
+        float32. Pass ``dtype=jnp.bfloat16`` to keep bfloat16.
+      param_dtype: dtype of scale and bias.
+      use_bias: whether to learn beta.
+      use_scale: whether to learn gamma.
+      bias_init: initialiser of beta.
+      scale_init: initialiser of gamma.
+      reduction_axes: axes that share statistics; it must include the channel axis,
+        the last. None means all but the first.
+      axis_name: mapped axes (pmap, shard_map) whose devices hold parts of one sample
+        and share its statistics. Unequal masks are weighted by their counts.
+      axis_index_groups: which devices along ``axis_name`` share statistics.
+      use_fast_variance: accepted and ignored. The variance here is accurate and costs
+        one read of x; Flax's fast variance, E[x^2] - E[x]^2, is never used.
+      promote_dtype: Flax's own only decides the dtype of the result, and nothing is
+        rounded before that. A function of the caller's is applied to
+        ``(x, scale, bias)`` with ``dtype=dtype``, and what it returns is used.
+      activation: None, "relu", "silu", "gelu" or an elementwise callable, applied to
+        the result; the backward pass rebuilds its input instead of storing it.
+      rngs: the keys of the initialisers, as in every nnx layer.
+      bias_metadata: metadata of the bias variable, such as sharding.
+      scale_metadata: metadata of the scale variable.
+
+    Raises:
+      TypeError: num_groups or group_size is no int.
+      ValueError: both or neither are given, or one does not divide num_features.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        num_groups: int | None = 32,
+        group_size: int | None = None,
+        *,
+        epsilon: float = 1e-6,
+        dtype: Dtype | None = None,
+        param_dtype: Dtype = jnp.float32,
+        use_bias: bool = True,
+        use_scale: bool = True,
+        bias_init: Initializer = nnx.initializers.zeros,
+        scale_init: Initializer = nnx.initializers.ones,
+        reduction_axes: int | Sequence[int] | None = None,
+        axis_name: Any = None,
+        axis_index_groups: Any = None,
+        use_fast_variance: bool = True,
+        promote_dtype: PromoteDtypeFn = dtypes.promote_dtype,
+        activation: str | _problem.Activation | None = None,
+        rngs: nnx.Rngs,
+        bias_metadata: Mapping[str, Any] = MappingProxyType({}),
+        scale_metadata: Mapping[str, Any] = MappingProxyType({}),
+    ):
+        super().__init__(
+            num_features,
+            _problem.number_of_groups(num_groups, group_size, num_features),
+            epsilon=epsilon,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            use_bias=use_bias,
+            use_scale=use_scale,
+            bias_init=bias_init,
+            scale_init=scale_init,
+            reduction_axes=reduction_axes,
+            axis_name=axis_name,
+            axis_index_groups=axis_index_groups,
+            use_fast_variance=use_fast_variance,
+            promote_dtype=promote_dtype,
+            rngs=rngs,
+            bias_metadata=bias_metadata,
+            scale_metadata=scale_metadata,
+        )
+        self.activation = activation
+
+    def __call__(
+        self,
+        x: jax.Array,
+        *,
+        mask: jax.Array | None = None,
+        scale: jax.Array | None = None,
+        shift: jax.Array | None = None,
+    ) -> jax.Array:
+        """Normalises x.
+
+        Args:
+          x: shape (N, *spatial, C), floating-point.
+          mask: boolean, broadcastable to x with or without its channel axis; only
+            True positions enter the statistics, and the others give the bias.
+          scale: conditioning, shape (C,) or (N, C): the result is multiplied by
+            ``1 + scale``, as in adaptive group norm.
+          shift: conditioning, shape (C,) or (N, C), added to the result.
+
+        Returns:
+          An array of x's shape.
+
+        Raises:
+          TypeError: an argument has the wrong type or dtype.
+          ValueError: an argument has the wrong shape or value.
+        """
+        channels = self.num_groups * self.group_size
+        if jnp.shape(x)[-1:] not in ((), (channels,)):
+            raise ValueError(
+                f"GroupNorm: x must have num_features={channels} channels in its last "
+                f"axis; got shape {jnp.shape(x)}. x is channels-last; move a "
+                "channels-first axis with jnp.moveaxis(x, 1, -1)."
+            )
+        gamma = None if self.scale is None else self.scale[...]
+        beta = None if self.bias is None else self.bias[...]
+        if self.promote_dtype is not dtypes.promote_dtype:
+            x, gamma, beta = self.promote_dtype((x, gamma, beta), dtype=self.dtype)
+        return _layers.call(
+            self,
+            x,
+            gamma,
+            beta,
+            num_groups=self.num_groups,
+            group_size=None,
+            mask=mask,
+            scale=scale,
+            shift=shift,
+            dtype=dtypes.canonicalize_dtype(x, gamma, beta, dtype=self.dtype),
+        )
+
+
+class LayerNorm(GroupNorm):
+    """The paper's layer norm: one group, so statistics over space and all channels.
+
+    This is not `flax.nnx.LayerNorm`, which by default leaves the spatial axes out.
+
+    Args:
+      num_features: number of channels, C.
+      **options: the keyword arguments of `GroupNorm`, but for the groups.
+    """
+
+    def __init__(self, num_features: int, **options: Any):
+        super().__init__(num_features, 1, **options)
+
+
+class InstanceNorm(GroupNorm):
+    """The paper's instance norm: one channel per group, statistics over space alone.
+
+    Args:
+      num_features: number of channels, C.
+      **options: the keyword arguments of `GroupNorm`, but for the groups.
+    """
+
+    def __init__(self, num_features: int, **options: Any):
+        super().__init__(num_features, None, 1, **options)
+
+
+class WSConv(nnx.Conv):
+    """`flax.nnx.Conv` with a standardised kernel, to be followed by a norm.
+
+    The stored kernel is the raw one, under Flax's names and shapes, so a checkpoint of
+    a standardised convolution loads as it is. `flax_gn.weight_standardize` says which
+    checkpoints want which epsilon.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> from flax_gn.nnx import WSConv
+    >>> layer = WSConv(3, 8, kernel_size=(3, 3), use_bias=False, rngs=nnx.Rngs(0))
+    >>> layer(jnp.ones((1, 16, 16, 3))).shape
+    (1, 16, 16, 8)
+
+    Args:
+      *args: the positional arguments of `flax.nnx.Conv`.
+      epsilon: added to the variance of each output channel's weights.
+      **kwargs: the keyword arguments of `flax.nnx.Conv`. With ``mask`` the statistics
+        are those of the weights in use.
+    """
+
+    def __init__(self, *args: Any, epsilon: float = 1e-10, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.epsilon = epsilon
+
+    def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
+        """Convolves ``inputs``, shape (*batch, *spatial, C_in), as `flax.nnx.Conv`."""
+        used = None if self.mask is None else self.mask != 0
+        kernel = weight_standardize(self.kernel[...], eps=self.epsilon, mask=used)
+        standardized = copy.copy(self)
+        standardized.kernel = nnx.Param(kernel)
+        return nnx.Conv.__call__(standardized, inputs, out_sharding)
