@@ -1,6 +1,6 @@
 """What the linen and nnx layers share: how Flax's arguments become one call."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -9,6 +9,9 @@ from jax.typing import DTypeLike
 
 from flax_gn import _problem
 from flax_gn.functional import group_norm
+
+# A number, or a rule that gives one for a number of channels.
+NumGroups = int | Callable[[int], int] | None
 
 
 class GroupNormLayer(Protocol):
@@ -27,7 +30,7 @@ def call(
     gamma: jax.Array | None,
     beta: jax.Array | None,
     *,
-    num_groups: int | None,
+    num_groups: NumGroups,
     group_size: int | None,
     mask: jax.Array | None,
     scale: jax.Array | None,
@@ -36,6 +39,8 @@ def call(
 ) -> jax.Array:
     """Applies a layer whose parameters are ``gamma`` and ``beta``."""
     gamma, beta = modulate(gamma, beta, scale, shift)
+    if callable(num_groups):
+        num_groups = num_groups(x.shape[-1]) if jnp.ndim(x) else None
     return group_norm(
         x,
         gamma,

@@ -35,7 +35,8 @@ class GroupNorm(nn.Module):
     (2, 16, 16, 64)
 
     Attributes:
-      num_groups: number of groups, G. It must divide the number of channels.
+      num_groups: number of groups, G. It must divide the number of channels. A function
+        of the number of channels, such as `flax_gn.convert.choose_groups`, picks it.
       group_size: channels per group, instead of ``num_groups`` (then pass None there).
       epsilon: added to the variance. Flax's default, 1e-6; the paper's is 1e-5.
       dtype: dtype of the result. None follows Flax: the promotion of x, scale and
@@ -59,7 +60,7 @@ class GroupNorm(nn.Module):
         the result; the backward pass rebuilds its input instead of storing it.
     """
 
-    num_groups: int | None = 32
+    num_groups: _layers.NumGroups = 32
     group_size: int | None = None
     epsilon: float = 1e-6
     dtype: Dtype | None = None
@@ -127,13 +128,13 @@ class LayerNorm(GroupNorm):
     This is not `flax.linen.LayerNorm`, which by default leaves the spatial axes out.
     """
 
-    num_groups: int | None = 1
+    num_groups: _layers.NumGroups = 1
 
 
 class InstanceNorm(GroupNorm):
     """The paper's instance norm: one channel per group, statistics over space alone."""
 
-    num_groups: int | None = None
+    num_groups: _layers.NumGroups = None
     group_size: int | None = 1
 
 

@@ -37,7 +37,8 @@ class GroupNorm(nnx.GroupNorm):
 
     Args:
       num_features: number of channels, C.
-      num_groups: number of groups, G. It must divide C.
+      num_groups: number of groups, G. It must divide C. A function of C, such as
+        `flax_gn.convert.choose_groups`, picks it.
       group_size: channels per group, instead of ``num_groups`` (then pass None there).
       epsilon: added to the variance. Flax's default, 1e-6; the paper's is 1e-5.
       dtype: dtype of the result. None follows Flax: the promotion of x, scale and
@@ -72,7 +73,7 @@ class GroupNorm(nnx.GroupNorm):
     def __init__(
         self,
         num_features: int,
-        num_groups: int | None = 32,
+        num_groups: _layers.NumGroups = 32,
         group_size: int | None = None,
         *,
         epsilon: float = 1e-6,
@@ -92,6 +93,8 @@ class GroupNorm(nnx.GroupNorm):
         bias_metadata: Mapping[str, Any] = MappingProxyType({}),
         scale_metadata: Mapping[str, Any] = MappingProxyType({}),
     ):
+        if callable(num_groups):
+            num_groups = num_groups(num_features)
         super().__init__(
             num_features,
             _problem.number_of_groups(num_groups, group_size, num_features),

@@ -1,0 +1,53 @@
+"""What a conversion changed."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """One batch norm that became a group norm.
+
+    Attributes:
+      path: where it is, joined by dots.
+      channels: number of channels, C.
+      groups: number of groups, G.
+      epsilon: added to the variance, carried over from the batch norm.
+      folded: whether the running statistics went into scale and bias.
+    """
+
+    path: str
+    channels: int
+    groups: int
+    epsilon: float
+    folded: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Every change of a conversion, in order; prints as a table.
+
+    >>> from flax_gn.convert import Change, Report
+    >>> print(Report((Change("stem.norm", 48, 24, 1e-5, folded=False),)))
+    path       channels  groups  epsilon  folded
+    stem.norm        48      24    1e-05   False
+    1 batch norm became group norm.
+
+    Attributes:
+      changes: one `Change` per batch norm.
+    """
+
+    changes: tuple[Change, ...]
+
+    def __str__(self) -> str:
+        names = [field.name for field in dataclasses.fields(Change)]
+        rows = [names] + [
+            [str(getattr(change, name)) for name in names] for change in self.changes
+        ]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join([path.ljust(widths[0]), *map(str.rjust, rest, widths[1:])])
+            for path, *rest in rows
+        ]
+        number = len(self.changes)
+        lines.append(f"{number} batch norm{'s' * (number != 1)} became group norm.")
+        return "\n".join(lines)
