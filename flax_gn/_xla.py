@@ -229,12 +229,13 @@ def _merge_over_devices(problem, moments: Moments) -> Moments:
     rows = _sum_over_devices(problem, rows)
     pilots, shifts, variances, counts = (rows[:, i] for i in range(4))
     fullest = jnp.argmax(counts, 0, keepdims=True)
-    pilot = jnp.take_along_axis(pilots, fullest, 0)[0]
-    count = jnp.sum(counts, 0)
+    pilot = jnp.take_along_axis(pilots, fullest, 0)
+    count = jnp.sum(counts, 0, keepdims=True)
     means = (pilots - pilot) + shifts
-    shift = jnp.sum(counts * means, 0) / count
-    var = jnp.sum(counts * (variances + jnp.square(means - shift)), 0) / count
-    return Moments(pilot, shift, var, count)
+    shift = jnp.sum(counts * means, 0, keepdims=True) / count
+    squares = counts * (variances + jnp.square(means - shift))
+    var = jnp.sum(squares, 0, keepdims=True) / count
+    return Moments(pilot[0], shift[0], var[0], count[0])
 
 
 def _sum_over_devices(problem, values):
