@@ -20,6 +20,10 @@ __all__ = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "WSConv"]
 class GroupNorm(nn.Module):
     """Group normalisation with the arguments and parameters of `flax.linen.GroupNorm`.
 
+    With mean and var per sample and group, as `flax_gn.group_norm` takes them::
+
+        y = activation(scale * (x - mean) / sqrt(var + epsilon) + bias)
+
     Changing the import is the whole migration: the constructor, the parameter names
     (``scale`` and ``bias``), their shapes ``(C,)`` and the defaults are Flax's, so a
     checkpoint loads as it is.
@@ -58,6 +62,9 @@ class GroupNorm(nn.Module):
         or wider.
       activation: None, "relu", "silu", "gelu" or an elementwise callable, applied to
         the result; the backward pass rebuilds its input instead of storing it.
+
+    Source: Wu & He, "Group Normalization", ECCV 2018, arXiv:1803.08494, equations 1, 2,
+    6 and 7.
     """
 
     num_groups: _layers.NumGroups = 32
@@ -125,14 +132,45 @@ class GroupNorm(nn.Module):
 class LayerNorm(GroupNorm):
     """The paper's layer norm: one group, so statistics over space and all channels.
 
-    This is not `flax.linen.LayerNorm`, which by default leaves the spatial axes out.
+    With mean and var per sample::
+
+        y = activation(scale * (x - mean) / sqrt(var + epsilon) + bias)
+
+    This is not `flax.linen.LayerNorm`, which by default leaves the spatial axes out;
+    ``reduction_axes=-1`` does so here. The other arguments, the call and the errors are
+    those of `GroupNorm`.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from flax_gn.linen import LayerNorm
+    >>> x = jnp.array([[[1.0, 1.0], [-1.0, -1.0]]])
+    >>> LayerNorm(epsilon=1e-12).init_with_output(jax.random.key(0), x)[0]
+    Array([[[ 1.,  1.],
+            [-1., -1.]]], dtype=float32)
+
+    Source: Wu & He, "Group Normalization", ECCV 2018, arXiv:1803.08494, equation 4.
     """
 
     num_groups: _layers.NumGroups = 1
 
 
 class InstanceNorm(GroupNorm):
-    """The paper's instance norm: one channel per group, statistics over space alone."""
+    """The paper's instance norm: one channel per group, statistics over space alone.
+
+    With mean and var per sample and channel::
+
+        y = activation(scale * (x - mean) / sqrt(var + epsilon) + bias)
+
+    The other arguments, the call and the errors are those of `GroupNorm`.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from flax_gn.linen import InstanceNorm
+    >>> x = jnp.array([[[1.0, 3.0], [5.0, 7.0]]])
+    >>> InstanceNorm(epsilon=1e-12).init_with_output(jax.random.key(0), x)[0]
+    Array([[[-1., -1.],
+            [ 1.,  1.]]], dtype=float32)
+
+    Source: Wu & He, "Group Normalization", ECCV 2018, arXiv:1803.08494, equation 5.
+    """
 
     num_groups: _layers.NumGroups = None
     group_size: int | None = 1
@@ -140,6 +178,10 @@ class InstanceNorm(GroupNorm):
 
 class WSConv(nn.Conv):
     """`flax.linen.Conv` with a standardised kernel, to be followed by a norm.
+
+    With mean and var over all weights of an output channel::
+
+        y = conv(x, (kernel - mean) / sqrt(var + epsilon)) + bias
 
     The stored kernel is the raw one, under Flax's names and shapes, so a checkpoint of
     a standardised convolution loads as it is. `flax_gn.weight_standardize` says which
@@ -155,8 +197,11 @@ class WSConv(nn.Conv):
     Attributes:
       epsilon: added to the variance of each output channel's weights.
 
-    The other attributes are those of `flax.linen.Conv`. With ``mask`` the statistics
-    are those of the weights in use.
+    The other attributes, the call and the errors are those of `flax.linen.Conv`. With
+    ``mask`` the statistics are those of the weights in use.
+
+    Source: Qiao, Wang, Liu, Shen & Yuille, "Micro-Batch Training with Batch-Channel
+    Normalization and Weight Standardization", arXiv:1903.10520, section 3.
     """
 
     epsilon: float = 1e-10

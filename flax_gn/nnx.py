@@ -21,6 +21,10 @@ __all__ = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "WSConv"]
 class GroupNorm(nnx.GroupNorm):
     """Group normalisation with the arguments and state of `flax.nnx.GroupNorm`.
 
+    With mean and var per sample and group, as `flax_gn.group_norm` takes them::
+
+        y = activation(scale * (x - mean) / sqrt(var + epsilon) + bias)
+
     Changing the import is the whole migration: the constructor, the state (``scale``
     and ``bias`` of shape ``(C,)``) and the defaults are Flax's, so a checkpoint loads
     as it is, and it is a subclass, so filters by type still find it. The output is
@@ -68,6 +72,9 @@ class GroupNorm(nnx.GroupNorm):
     Raises:
       TypeError: num_groups or group_size is no int.
       ValueError: both or neither are given, or one does not divide num_features.
+
+    Source: Wu & He, "Group Normalization", ECCV 2018, arXiv:1803.08494, equations 1, 2,
+    6 and 7.
     """
 
     def __init__(
@@ -169,11 +176,26 @@ class GroupNorm(nnx.GroupNorm):
 class LayerNorm(GroupNorm):
     """The paper's layer norm: one group, so statistics over space and all channels.
 
-    This is not `flax.nnx.LayerNorm`, which by default leaves the spatial axes out.
+    With mean and var per sample::
+
+        y = activation(scale * (x - mean) / sqrt(var + epsilon) + bias)
+
+    This is not `flax.nnx.LayerNorm`, which by default leaves the spatial axes out;
+    ``reduction_axes=-1`` does so here. The call and the errors are those of `GroupNorm`.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> from flax_gn.nnx import LayerNorm
+    >>> x = jnp.array([[[1.0, 1.0], [-1.0, -1.0]]])
+    >>> LayerNorm(2, epsilon=1e-12, rngs=nnx.Rngs(0))(x)
+    Array([[[ 1.,  1.],
+            [-1., -1.]]], dtype=float32)
 
     Args:
       num_features: number of channels, C.
       **options: the keyword arguments of `GroupNorm`, but for the groups.
+
+    Source: Wu & He, "Group Normalization", ECCV 2018, arXiv:1803.08494, equation 4.
     """
 
     def __init__(self, num_features: int, **options: Any):
@@ -183,9 +205,25 @@ class LayerNorm(GroupNorm):
 class InstanceNorm(GroupNorm):
     """The paper's instance norm: one channel per group, statistics over space alone.
 
+    With mean and var per sample and channel::
+
+        y = activation(scale * (x - mean) / sqrt(var + epsilon) + bias)
+
+    The call and the errors are those of `GroupNorm`.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> from flax_gn.nnx import InstanceNorm
+    >>> x = jnp.array([[[1.0, 3.0], [5.0, 7.0]]])
+    >>> InstanceNorm(2, epsilon=1e-12, rngs=nnx.Rngs(0))(x)
+    Array([[[-1., -1.],
+            [ 1.,  1.]]], dtype=float32)
+
     Args:
       num_features: number of channels, C.
       **options: the keyword arguments of `GroupNorm`, but for the groups.
+
+    Source: Wu & He, "Group Normalization", ECCV 2018, arXiv:1803.08494, equation 5.
     """
 
     def __init__(self, num_features: int, **options: Any):
@@ -194,6 +232,10 @@ class InstanceNorm(GroupNorm):
 
 class WSConv(nnx.Conv):
     """`flax.nnx.Conv` with a standardised kernel, to be followed by a norm.
+
+    With mean and var over all weights of an output channel::
+
+        y = conv(x, (kernel - mean) / sqrt(var + epsilon)) + bias
 
     The stored kernel is the raw one, under Flax's names and shapes, so a checkpoint of
     a standardised convolution loads as it is. `flax_gn.weight_standardize` says which
@@ -211,6 +253,12 @@ class WSConv(nnx.Conv):
       epsilon: added to the variance of each output channel's weights.
       **kwargs: the keyword arguments of `flax.nnx.Conv`. With ``mask`` the statistics
         are those of the weights in use.
+
+    Raises:
+      ValueError: epsilon is not positive, at the call.
+
+    Source: Qiao, Wang, Liu, Shen & Yuille, "Micro-Batch Training with Batch-Channel
+    Normalization and Weight Standardization", arXiv:1903.10520, section 3.
     """
 
     def __init__(self, *args: Any, epsilon: float = 1e-10, **kwargs: Any):
