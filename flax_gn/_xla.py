@@ -38,7 +38,7 @@ class Moments(NamedTuple):
       pilot: a value near the mean; constant under differentiation.
       shift: mean - pilot.
       var: biased variance.
-      count: values in the group, of x's compute dtype.
+      count: values in the group, of x's compute dtype; 1 where there are none.
     """
 
     pilot: jax.Array
@@ -133,12 +133,13 @@ def _moments(problem, x, mask) -> Moments:
     pilot, count = _pilot_and_count(problem, x, mask)
     centred = _where(mask, _minus(problem, x, pilot))
     total, square = _group_sums(problem, (centred, jnp.square(centred)))
-    shift = total / count
-    var = jnp.maximum(square / count - jnp.square(shift), 0)
-    moments = Moments(pilot, shift, var, count)
+    divisor = jnp.maximum(count, 1)
+    shift = total / divisor
+    var = jnp.maximum(square / divisor - jnp.square(shift), 0)
     if problem.axis_name is None:
-        return moments
-    return _merge_over_devices(problem, moments)
+        return Moments(pilot, shift, var, divisor)
+    # A device that keeps nothing enters the merge with its true count, zero.
+    return _merge_over_devices(problem, Moments(pilot, shift, var, count))
 
 
 @_moments.defjvp
@@ -181,7 +182,7 @@ def _pilot_and_count(problem, x, mask) -> tuple[jax.Array, jax.Array]:
         math.prod(a.shape[axis] for axis in problem.reduced) * size for a in (sample, x)
     )
     pilot = offset + total / max(sampled, 1)
-    return pilot, jnp.full((1,) * x.ndim, max(count, 1), pilot.dtype)
+    return pilot, jnp.full((1,) * x.ndim, count, pilot.dtype)
 
 
 def _sample(problem, x):
@@ -210,9 +211,9 @@ def _masked_pilot_and_count(problem, x, mask):
         keepdims=True,
     )
     low = jnp.where(count > 0, low.squeeze(-1), 0)
-    count = jnp.maximum(count, 1)
     above = jnp.where(mask, x - _to_channels(low, x.shape[-1]), 0)
-    return low + _fold(problem, _spatial_sum(problem, above)) / count, count
+    total = _fold(problem, _spatial_sum(problem, above))
+    return low + total / jnp.maximum(count, 1), count
 
 
 def _merge_over_devices(problem, moments: Moments) -> Moments:
@@ -230,7 +231,7 @@ def _merge_over_devices(problem, moments: Moments) -> Moments:
     pilots, shifts, variances, counts = (rows[:, i] for i in range(4))
     fullest = jnp.argmax(counts, 0, keepdims=True)
     pilot = jnp.take_along_axis(pilots, fullest, 0)
-    count = jnp.sum(counts, 0, keepdims=True)
+    count = jnp.maximum(jnp.sum(counts, 0, keepdims=True), 1)
     means = (pilots - pilot) + shifts
     shift = jnp.sum(counts * means, 0, keepdims=True) / count
     squares = counts * (variances + jnp.square(means - shift))
