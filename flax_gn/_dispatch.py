@@ -15,7 +15,7 @@ def resolve(implementation: str | None) -> ModuleType:
     """
     if implementation is None:
         return _xla
-    if implementation not in _IMPLEMENTATIONS:
+    if implementation not in tuple(_IMPLEMENTATIONS):
         raise ValueError(
             "group_norm: implementation must be None (pick for me) or one of "
             f"{sorted(_IMPLEMENTATIONS)}; got {implementation!r}."

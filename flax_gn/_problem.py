@@ -5,13 +5,13 @@ the one place that rejects a bad call.
 """
 
 import dataclasses
-import math
 import operator
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 Activation = Callable[[jax.Array], jax.Array]
@@ -99,7 +99,7 @@ def canonicalise(
     problem = Problem(
         groups=number_of_groups(groups, group_size, channels),
         reduced=reduced,
-        eps=_positive("eps", eps),
+        eps=_eps(eps, compute_dtype(x.dtype)),
         activation=_activation(activation),
         axis_name=_axis_name(axis_name),
         axis_index_groups=_axis_index_groups(axis_index_groups, axis_name),
@@ -127,15 +127,25 @@ def _floating_array(name: str, value: Any) -> jax.Array:
             f"{type(value).__name__}. Convert it with jnp.asarray first."
         )
     _floating_dtype(name, value.dtype)
-    return jnp.asarray(value)
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"group_norm: {name} must be a floating-point array that JAX can hold; got "
+            f"{type(value).__name__} of dtype {value.dtype}."
+        ) from error
 
 
 def _floating_dtype(name: str, dtype: DTypeLike) -> jnp.dtype:
-    if not jnp.issubdtype(dtype, jnp.floating):
+    try:
+        floating = jnp.issubdtype(dtype, jnp.floating)
+    except TypeError:  # not a dtype at all
+        floating = False
+    if not floating:
+        fix = "" if name == "dtype" else f" Cast {name} first, with jnp.asarray."
         raise TypeError(
             f"group_norm: {name} must be floating-point (float32, bfloat16, float16 "
-            f"or float64); got {jnp.dtype(dtype).name}. Cast it first, for example "
-            f"with {name}.astype(jnp.float32)."
+            f"or float64); got {getattr(dtype, '__name__', dtype)}.{fix}"
         )
     return jax.dtypes.canonicalize_dtype(dtype)
 
@@ -185,22 +195,26 @@ def _divisors(n: int) -> str:
     return ", ".join(map(str, divisors))
 
 
-def _positive(name: str, value: Any) -> float:
+def _eps(value: Any, dtype: jnp.dtype) -> float:
     if isinstance(value, jax.core.Tracer):
         raise TypeError(
-            f"group_norm: {name} must be known at trace time; got a traced value. "
+            "group_norm: eps must be known at trace time; got a traced value. "
             "Pass a Python float and, under jit, make it a static argument."
         )
     try:
+        if isinstance(value, (bool, np.bool_, str, bytes)):
+            raise TypeError
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(
-            f"group_norm: {name} must be a positive float; got {value!r}."
+            f"group_norm: eps must be a positive float; got {value!r}."
         ) from None
-    if not (number > 0 and math.isfinite(number)):
+    # Below the smallest normal number it is flushed to 0, and 0 / 0 is NaN.
+    finfo = jnp.finfo(dtype)
+    if not float(finfo.tiny) <= number <= float(finfo.max):
         raise ValueError(
-            f"group_norm: {name} must be positive and finite; got {number}. The paper "
-            "uses 1e-5."
+            f"group_norm: eps must be positive and finite in {dtype.name}, the dtype "
+            f"of the statistics; got {number}. The paper uses 1e-5."
         )
     return number
 
@@ -233,19 +247,52 @@ def _reduced_axes(
     return tuple(axes[:-1])
 
 
+@dataclasses.dataclass(frozen=True)
+class _Elementwise:
+    """An activation that is held to its contract when it is traced."""
+
+    function: Activation
+
+    def __call__(self, z: jax.Array) -> jax.Array:
+        y = self.function(z)
+        if (
+            not isinstance(y, jax.Array)
+            or y.shape != z.shape
+            or not jnp.issubdtype(y.dtype, jnp.floating)
+        ):
+            got = jax.typeof(y) if isinstance(y, jax.Array) else type(y).__name__
+            raise ValueError(
+                "group_norm: activation must be elementwise: for an array of shape "
+                f"{z.shape}, a floating-point array of that shape; got {got}."
+            )
+        return y
+
+
 def _activation(activation: str | Activation | None) -> Activation | None:
-    if activation is None or callable(activation):
-        return activation
+    if activation is None:
+        return None
     if isinstance(activation, str) and activation in _ACTIVATIONS:
         return _ACTIVATIONS[activation]
+    if callable(activation) and isinstance(activation, Hashable):
+        return _Elementwise(activation)
     raise ValueError(
-        f"group_norm: activation must be None, one of {sorted(_ACTIVATIONS)}, or an "
-        f"elementwise callable; got {activation!r}."
+        f"group_norm: activation must be None, one of {sorted(_ACTIVATIONS)}, or a "
+        f"hashable, elementwise callable; got {activation!r}."
     )
 
 
 def _axis_name(axis_name: Any) -> Hashable | None:
-    return tuple(axis_name) if isinstance(axis_name, list) else axis_name
+    name = tuple(axis_name) if isinstance(axis_name, list) else axis_name
+    if name is None or name == ():
+        return None
+    try:
+        jax.lax.axis_size(name)
+    except (NameError, TypeError, ValueError) as error:
+        raise ValueError(
+            "group_norm: axis_name must be the name, or names, of axes mapped by pmap, "
+            f"shard_map or vmap around this call; got {axis_name!r}."
+        ) from error
+    return name
 
 
 def _axis_index_groups(
@@ -258,10 +305,16 @@ def _axis_index_groups(
             "group_norm: axis_index_groups names devices along axis_name, but "
             "axis_name is None. Pass axis_name too."
         )
-    return tuple(
-        tuple(_integer("axis_index_groups", index) for index in group)
-        for group in axis_index_groups
-    )
+    try:
+        return tuple(
+            tuple(_integer("axis_index_groups", index) for index in group)
+            for group in axis_index_groups
+        )
+    except TypeError:
+        raise TypeError(
+            "group_norm: axis_index_groups must be a list of lists of ints, the "
+            f"devices that share statistics; got {axis_index_groups!r}."
+        ) from None
 
 
 def _per_channel(
