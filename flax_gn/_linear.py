@@ -1,0 +1,159 @@
+"""Linear functions whose transpose is written by hand, under every transformation.
+
+JAX offers a hand-written derivative in two forms, and a fused op needs both at once:
+`jax.custom_vjp` gives up forward mode, and `jax.custom_jvp` leaves the transpose, the
+backward pass, to JAX. `linear_call` below closes the gap. As the tangent of a
+`custom_jvp` function it saves its residuals and nothing else, its backward pass is the
+function that was written for it, and jvp, vmap and further derivatives go through it.
+`jax.custom_derivatives.linear_call` has no rule for vmap, nor for a derivative with
+respect to its residuals.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive, jaxpr_as_fun
+from jax.interpreters import ad, batching, mlir
+
+Flat = Callable[..., Sequence[jax.Array]]
+
+_linear_p = Primitive("linear_call")
+_linear_p.multiple_results = True
+
+
+def linear_call(
+    function: Callable[[Any, Any], Any],
+    transpose: Callable[[Any, Any], Any],
+    residuals: Any,
+    linear: Any,
+) -> Any:
+    """Calls ``function(residuals, linear)``, linear in its second argument.
+
+    Args:
+      function: (residuals, linear) -> out, linear in the pytree ``linear``.
+      transpose: (residuals, out) -> linear, its transpose.
+      residuals: pytree of arrays; all that reverse mode keeps.
+      linear: pytree of floating-point arrays.
+    """
+    flat_residuals, residuals_tree = jax.tree.flatten(residuals)
+    flat_linear, linear_tree = jax.tree.flatten(linear)
+    split = len(flat_residuals)
+    out_tree = None
+
+    def flat_function(*args: jax.Array) -> list[jax.Array]:
+        nonlocal out_tree
+        out = function(
+            jax.tree.unflatten(residuals_tree, args[:split]),
+            jax.tree.unflatten(linear_tree, args[split:]),
+        )
+        flat_out, out_tree = jax.tree.flatten(out)
+        return flat_out
+
+    def flat_transpose(*args: jax.Array) -> list[jax.Array]:
+        assert out_tree is not None
+        out = transpose(
+            jax.tree.unflatten(residuals_tree, args[:split]),
+            jax.tree.unflatten(out_tree, args[split:]),
+        )
+        return jax.tree.leaves(out)
+
+    flat_out = _bind(
+        flat_function, flat_transpose, split, *flat_residuals, *flat_linear
+    )
+    assert out_tree is not None
+    return jax.tree.unflatten(out_tree, flat_out)
+
+
+def _bind(
+    function: Flat, transpose: Flat, split: int, *args: jax.Array
+) -> list[jax.Array]:
+    return _linear_p.bind(
+        *args,
+        jaxpr=jax.make_jaxpr(function)(*args),
+        function=function,
+        transpose=transpose,
+        split=split,
+    )
+
+
+@_linear_p.def_impl
+def _evaluate(*args, jaxpr, **_):
+    return jaxpr_as_fun(jaxpr)(*args)
+
+
+@_linear_p.def_abstract_eval
+def _abstract_eval(*_, jaxpr, **__):
+    return jaxpr.out_avals
+
+
+def _jvp(primals, tangents, *, jaxpr, function, transpose, split):
+    """By the product rule; the part through the linear arguments stays a call."""
+    residuals, linear = primals[:split], primals[split:]
+    residual_tangents, linear_tangents = tangents[:split], tangents[split:]
+    out = _linear_p.bind(
+        *primals, jaxpr=jaxpr, function=function, transpose=transpose, split=split
+    )
+    terms = []
+    if not all(type(t) is ad.Zero for t in linear_tangents):
+        linear_tangents = map(ad.instantiate_zeros, linear_tangents)
+        terms.append(_bind(function, transpose, split, *residuals, *linear_tangents))
+    moving = [i for i, t in enumerate(residual_tangents) if type(t) is not ad.Zero]
+    if moving:
+
+        def of_moving(*values):
+            filled = list(residuals)
+            for i, value in zip(moving, values, strict=True):
+                filled[i] = value
+            return jaxpr_as_fun(jaxpr)(*filled, *linear)
+
+        terms.append(
+            jax.jvp(
+                of_moving,
+                [residuals[i] for i in moving],
+                [residual_tangents[i] for i in moving],
+            )[1]
+        )
+    return out, [sum(term[1:], term[0]) for term in zip(*terms, strict=True)]
+
+
+def _transpose(cotangents, *args, jaxpr, function, transpose, split):
+    del jaxpr
+    residuals, linear = args[:split], args[split:]
+    assert not any(map(ad.is_undefined_primal, residuals))
+    cotangents = map(ad.instantiate_zeros, cotangents)
+    out = _bind(transpose, function, split, *residuals, *cotangents)
+    return [None] * split + [
+        value if ad.is_undefined_primal(argument) else None
+        for value, argument in zip(out, linear, strict=True)
+    ]
+
+
+def _batch(axis_data, args, dims, *, jaxpr, function, transpose, split):
+    del jaxpr
+    vmap = partial(
+        jax.vmap,
+        axis_name=axis_data.name,
+        axis_size=axis_data.size,
+        spmd_axis_name=axis_data.spmd_name,
+    )
+    residual_dims, linear_dims = dims[:split], dims[split:]
+
+    def batched_transpose(*values):
+        cotangents = len(values) - split
+        out = vmap(transpose, in_axes=(*residual_dims, *(0,) * cotangents))(*values)
+        return [
+            jnp.sum(value, 0) if dim is None else jnp.moveaxis(value, 0, dim)
+            for value, dim in zip(out, linear_dims, strict=True)
+        ]
+
+    out = _bind(vmap(function, in_axes=dims), batched_transpose, split, *args)
+    return out, [0] * len(out)
+
+
+ad.primitive_jvps[_linear_p] = _jvp
+ad.primitive_transposes[_linear_p] = _transpose
+batching.fancy_primitive_batchers[_linear_p] = _batch
+mlir.register_lowering(_linear_p, mlir.lower_fun(_evaluate, multiple_results=True))

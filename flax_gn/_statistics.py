@@ -1,0 +1,248 @@
+"""Mean and variance per group: accurate at any mean, in one read of x where possible.
+
+A pilot, a robust middle value of each group, is subtracted before anything is summed.
+Sums of x - pilot and (x - pilot)^2 then lose no digits however large the mean is: the
+loss grows with ((pilot - mean) / deviation)^2, not with (mean / deviation)^2 (Chan,
+Golub, LeVeque, The American Statistician 37 (1983) 242-247). Neither sum waits for the
+mean, as the second pass of a two-pass algorithm does.
+
+x is never reshaped: it is summed over its spatial axes per channel, and only those
+small sums are folded to groups. A split of the channel axis would cost a relayout on a
+TPU and a gather when channels are sharded.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from flax_gn._linear import linear_call
+from flax_gn._problem import Problem
+
+
+class Moments(NamedTuple):
+    """Statistics per group, each of shape (*kept, 1, ..., G) with x's rank.
+
+    Attributes:
+      pilot: a value near the mean; constant under differentiation.
+      shift: mean - pilot.
+      var: biased variance.
+      count: values in the group, of x's compute dtype; 1 where there are none.
+    """
+
+    pilot: jax.Array
+    shift: jax.Array
+    var: jax.Array
+    count: jax.Array
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def moments(problem: Problem, x: jax.Array, mask: jax.Array | None) -> Moments:
+    """The statistics of x, over all devices along the problem's axis_name."""
+    if mask is None:
+        pilot, count = _pilot_and_count(problem, x)
+    else:
+        pilot, count = _masked_pilot_and_count(problem, x, mask)
+    first = (x, to_channels(pilot, x.shape[-1]))
+    first, second = separate_reads(first, 2)
+    total = group_sum(problem, _centred(problem, *first, mask))
+    square = group_sum(problem, jnp.square(_centred(problem, *second, mask)))
+    divisor = jnp.maximum(count, 1)
+    shift = total / divisor
+    var = jnp.maximum(square / divisor - jnp.square(shift), 0)
+    if problem.axis_name is None:
+        return Moments(pilot, shift, var, divisor)
+    # A device that keeps nothing enters the merge with its true count, zero.
+    return _merge_over_devices(problem, Moments(pilot, shift, var, count))
+
+
+@moments.defjvp
+def _moments_jvp(problem, primals, tangents):
+    """d mean = <dx> and d var = 2 <(x - mean) dx>, with <.> the mean over a group."""
+    x, mask = primals
+    value = moments(problem, x, mask)
+
+    def tangent(saved, dx):
+        x, mask, value = saved
+        dx = where(mask, dx.astype(problem.compute_dtype))
+        centred = _centred_by_mean(problem, x, mask, value)
+        sums = sum_over_devices(
+            problem, (group_sum(problem, dx), group_sum(problem, centred * dx))
+        )
+        return sums[0] / value.count, 2 * sums[1] / value.count
+
+    def transpose(saved, cotangents):
+        x, mask, value = saved
+        sums = sum_over_devices(
+            problem, (cotangents[0] / value.count, 2 * cotangents[1] / value.count)
+        )
+        constant, slope = (to_channels(total, x.shape[-1]) for total in sums)
+        dx = constant + slope * _centred_by_mean(problem, x, mask, value)
+        return where(mask, dx).astype(x.dtype)
+
+    shift, var = linear_call(tangent, transpose, (x, mask, value), tangents[0])
+    zeros = jax.tree.map(jnp.zeros_like, value)
+    return value, zeros._replace(shift=shift, var=var)
+
+
+def _pilot_and_count(problem, x) -> tuple[jax.Array, jax.Array]:
+    """A value near the mean of each group, and how many values the group has."""
+    size = x.shape[-1] // problem.groups
+    count = math.prod(x.shape[axis] for axis in problem.reduced) * size
+    if count:
+        pilot = _ninther(problem, x).astype(problem.compute_dtype)
+    else:
+        pilot = jnp.zeros((1,) * x.ndim, problem.compute_dtype)
+    return pilot, jnp.full((1,) * x.ndim, count, problem.compute_dtype)
+
+
+def _ninther(problem, x):
+    """Tukey's ninther: the median of three medians of three values of each group.
+
+    It is a value of the group, so a constant group is centred to exact zeros, and
+    three of the nine values may be outliers. The slices are of unit length: the TPU
+    compiler runs out of scoped VMEM on long strided ones. J. W. Tukey, "The ninther, a
+    technique for low-effort robust (resistant) location in large samples" (1978).
+    """
+    size = x.shape[-1] // problem.groups
+    values = []
+    for i in range(9):
+        index = [slice(None)] * x.ndim
+        for dimension, axis in enumerate(problem.reduced, 1):
+            position = int(_kronecker(i, dimension) * x.shape[axis])
+            index[axis] = slice(position, position + 1)
+        channel = int(_kronecker(i, 0) * size)
+        values.append(x[*index[:-1], channel::size])
+    return _median(*(_median(*values[i : i + 3]) for i in (0, 3, 6)))
+
+
+def _kronecker(i: int, dimension: int) -> float:
+    """The i-th point in [0, 1) of a low-discrepancy sequence, one per dimension.
+
+    It starts in the middle and keeps off the edges, where padding is.
+    """
+    primes = (2, 3, 5, 7, 11, 13, 17, 19)
+    return (0.5 + i * math.sqrt(primes[dimension % len(primes)])) % 1
+
+
+def _median(a, b, c):
+    return jnp.maximum(jnp.minimum(a, b), jnp.minimum(jnp.maximum(a, b), c))
+
+
+def _masked_pilot_and_count(problem, x, mask):
+    """The mean of the kept values: any nine might be masked, so all are read.
+
+    Formed as low + mean(x - low) with the least kept value, so that it equals the
+    value of a constant group exactly; a plain mean does not.
+    """
+    x = x.astype(problem.compute_dtype)
+    kept = jnp.broadcast_to(mask, x.shape)
+    count = group_sum(problem, kept.astype(x.dtype))
+    low = jnp.min(
+        _split(problem, jnp.where(kept, x, jnp.inf)),
+        (*problem.reduced, x.ndim),
+        keepdims=True,
+    )
+    low = jnp.where(count > 0, low.squeeze(-1), 0)
+    above = where(mask, x - to_channels(low, x.shape[-1]))
+    return low + group_sum(problem, above) / jnp.maximum(count, 1), count
+
+
+def _merge_over_devices(problem, local: Moments) -> Moments:
+    """Merges per-device moments as Chan, Golub and LeVeque do, in one all-reduce.
+
+    Every device writes its four small arrays into its own row and the rows are summed.
+    Summing moments about a common pilot would need a second all-reduce to agree on
+    the pilot, and sums about zero lose the digits this module is for.
+    """
+    devices = jax.lax.axis_size(problem.axis_name)
+    own = jnp.arange(devices) == jax.lax.axis_index(problem.axis_name)
+    stacked = jnp.stack(jnp.broadcast_arrays(*local))
+    rows = jnp.where(jnp.expand_dims(own, range(1, stacked.ndim + 1)), stacked, 0)
+    rows = sum_over_devices(problem, rows)
+    pilots, shifts, variances, counts = (rows[:, i] for i in range(4))
+    fullest = jnp.argmax(counts, 0, keepdims=True)
+    pilot = jnp.take_along_axis(pilots, fullest, 0)
+    count = jnp.maximum(jnp.sum(counts, 0, keepdims=True), 1)
+    means = (pilots - pilot) + shifts
+    shift = jnp.sum(counts * means, 0, keepdims=True) / count
+    squares = counts * (variances + jnp.square(means - shift))
+    var = jnp.sum(squares, 0, keepdims=True) / count
+    return Moments(pilot[0], shift[0], var[0], count[0])
+
+
+def sum_over_devices(problem: Problem, values: Any) -> Any:
+    """One all-reduce of a pytree along the problem's axis_name, if it has one."""
+    if problem.axis_name is None:
+        return values
+    return jax.lax.psum(
+        values, problem.axis_name, axis_index_groups=problem.axis_index_groups
+    )
+
+
+def group_sum(problem: Problem, value: jax.Array) -> jax.Array:
+    """Sum over the reduced axes and the channels of each group: (*kept, 1, ..., G)."""
+    return fold(problem, spatial_sum(problem, value))
+
+
+def spatial_sum(problem: Problem, value: jax.Array) -> jax.Array:
+    """Sum over the reduced axes, per channel: (*kept, 1, ..., C).
+
+    The barrier keeps XLA from merging this sum with a later one over samples or
+    channels, after which the two would no longer share one read of ``value``.
+    """
+    total = jnp.sum(value, problem.reduced, keepdims=True)
+    return jax.lax.optimization_barrier(total)
+
+
+def fold(problem: Problem, per_channel: jax.Array) -> jax.Array:
+    """Sum over the channels of each group: (..., C) to (..., G)."""
+    return jnp.sum(_split(problem, per_channel), -1)
+
+
+def to_channels(per_group: jax.Array, channels: int) -> jax.Array:
+    """Repeats each group's value for its channels: (..., G) to (..., C)."""
+    *rest, groups = per_group.shape
+    shape = (*rest, groups, channels // groups)
+    return jnp.broadcast_to(per_group[..., None], shape).reshape(*rest, channels)
+
+
+def separate_reads(values: Any, number: int) -> Sequence[Any]:
+    """``values`` that many times over, for computations that should not share work.
+
+    XLA on a CPU computes an expression with several users once and stores it: x in
+    float32, or centred, would be written out in full. Behind a barrier each user
+    reads x itself, which was measured 1.5 to 2.5 times faster (docs/performance.md).
+    The GPU and TPU compilers weigh this themselves and see no barrier.
+    """
+    copies = [values]
+    while len(copies) < number:
+        copies.append(
+            jax.lax.platform_dependent(
+                copies[-1], cpu=jax.lax.optimization_barrier, default=lambda v: v
+            )
+        )
+    return copies
+
+
+def where(mask: jax.Array | None, value: jax.Array) -> jax.Array:
+    """``value``, zero where masked: nothing that stands there goes any further."""
+    return value if mask is None else jnp.where(mask, value, 0)
+
+
+def _split(problem, value):
+    """(..., C) to (..., G, C/G)."""
+    size = value.shape[-1] // problem.groups
+    return value.reshape(*value.shape[:-1], problem.groups, size)
+
+
+def _centred(problem, x, centre, mask):
+    return where(mask, x.astype(problem.compute_dtype) - centre)
+
+
+def _centred_by_mean(problem, x, mask, value):
+    pilot, shift = (to_channels(v, x.shape[-1]) for v in (value.pilot, value.shift))
+    return where(mask, (x.astype(problem.compute_dtype) - pilot) - shift)
