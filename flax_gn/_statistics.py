@@ -145,6 +145,7 @@ def _masked_pilot_and_count(problem, x, mask):
         _split(problem, jnp.where(kept, x, jnp.inf)),
         (*problem.reduced, x.ndim),
         keepdims=True,
+        initial=jnp.inf,
     )
     low = jnp.where(count > 0, low.squeeze(-1), 0)
     above = where(mask, x - to_channels(low, x.shape[-1]))
@@ -167,7 +168,8 @@ def _merge_over_devices(problem, local: Moments) -> Moments:
     fullest = jnp.argmax(counts, 0, keepdims=True)
     pilot = jnp.take_along_axis(pilots, fullest, 0)
     count = jnp.maximum(jnp.sum(counts, 0, keepdims=True), 1)
-    means = (pilots - pilot) + shifts
+    # A device that keeps nothing has pilot 0, which may be far enough to overflow.
+    means = jnp.where(counts > 0, (pilots - pilot) + shifts, 0)
     shift = jnp.sum(counts * means, 0, keepdims=True) / count
     squares = counts * (variances + jnp.square(means - shift))
     var = jnp.sum(squares, 0, keepdims=True) / count
