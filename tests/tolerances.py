@@ -9,9 +9,11 @@ sources:
    so the mean of the squares is off by the factor u * sqrt(m / 3), and rstd by half of
    that; sums whose terms cancel do better. The elementwise steps add a few u.
 3. One read gives var = <(x - pilot)^2> - (pilot - mean)^2, which loses the factor
-   1 + ((pilot - mean) / deviation)^2. For data without structure that is below 2. A
-   pilot from k of m positions is at most sqrt(m / k) deviations away (Cauchy-Schwarz),
-   k = 16: adversarial data need `outliers=True`.
+   1 + ((pilot - mean) / deviation)^2. A pilot that is a value of a small group is at
+   most sqrt(m) deviations away, and the median of several values of a large one less
+   than 2, for data without structure. For other data (`outliers=True`) it is at most
+   sqrt(m / 4): a median of medians of nine has four of them on its far side, and
+   Cauchy-Schwarz bounds those.
 4. The reference alone rounds the mean: x_hat is off by u * |x| * rstd.
 
 Terms 2 to 4 scale with |gamma * x_hat| + |beta|, an activation has a slope of at most
@@ -29,7 +31,6 @@ _UNIT = {
     "bfloat16": 2.0**-8,
 }
 _ELEMENTWISE = 4  # roundings between x and y: centre, scale twice, shift
-_PILOT_POSITIONS = 16
 SAFETY = 3
 
 
@@ -45,7 +46,7 @@ def compute_unit(dtype) -> float:
 
 def relative(dtype, m: int, *, outliers: bool = False) -> float:
     """Sources 2 and 3 relative to the size of the terms, in the compute dtype."""
-    cancelled = 1 + (max(1.0, m / _PILOT_POSITIONS) if outliers else 1.0)
+    cancelled = 1 + (max(min(m, 9), m / 4) if outliers else min(m, 4))
     return SAFETY * compute_unit(dtype) * (_ELEMENTWISE + cancelled * math.sqrt(m / 3))
 
 
