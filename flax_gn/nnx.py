@@ -181,7 +181,8 @@ class LayerNorm(GroupNorm):
         y = activation(scale * (x - mean) / sqrt(var + epsilon) + bias)
 
     This is not `flax.nnx.LayerNorm`, which by default leaves the spatial axes out;
-    ``reduction_axes=-1`` does so here. The call and the errors are those of `GroupNorm`.
+    ``reduction_axes=-1`` does so here. The call and the errors are those of
+    `GroupNorm`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +65,10 @@ def batch_norm(stats, **options):
     return layer
 
 
+def the_norm(model: nnx.Sequential) -> Any:
+    return model.layers[0]
+
+
 class Shared(nnx.Module):
     """Batch norms in every kind of place, one of them in two."""
 
@@ -71,11 +76,11 @@ class Shared(nnx.Module):
         self.first = batch_norm(statistics(seed=1))
         self.again = self.first
         self.listed = nnx.List([batch_norm(statistics(seed=2))])
-        self.plain = nnx.data([{"inner": batch_norm(statistics(seed=3))}, 5])
+        self.plain: Any = nnx.data([{"inner": batch_norm(statistics(seed=3))}, 5])
         self.named = nnx.Dict(norm=batch_norm(statistics(seed=4)))
         self.activation = nnx.relu
 
-    def norms(self):
+    def norms(self) -> tuple[Any, ...]:
         return (
             self.first,
             self.again,
@@ -99,7 +104,8 @@ def test_nnx_replaces_every_batch_norm_and_keeps_its_parameters():
     assert model.first is model.again
     for norm, (scale, bias) in zip(model.norms(), before, strict=True):
         assert isinstance(norm, nnx_layers.GroupNorm)
-        assert norm.scale is scale and norm.bias is bias
+        assert norm.scale is scale
+        assert norm.bias is bias
         assert norm.num_groups == 6
     assert model.plain[1] == 5
     assert not jax.tree.leaves(nnx.state(model, nnx.BatchStat))
@@ -125,7 +131,7 @@ def test_nnx_carries_the_options_that_mean_the_same():
     )
     model = nnx.Sequential(source)
     convert.nnx_model(model)
-    norm = model.layers[0]
+    norm = the_norm(model)
     assert (norm.epsilon, norm.dtype, norm.bias) == (0.5, jnp.bfloat16, None)
     assert norm.axis_name is None
     assert norm(jnp.ones((1, 4, 12))).dtype == jnp.bfloat16
@@ -135,7 +141,7 @@ def test_nnx_layers_stacked_by_vmap_convert():
     @nnx.vmap(in_axes=0, out_axes=0)
     def make(scale):
         layer = nnx.Sequential(nnx.BatchNorm(8, rngs=nnx.Rngs(0)))
-        layer.layers[0].scale[...] = scale
+        the_norm(layer).scale[...] = scale
         return layer
 
     scales = jax.random.normal(jax.random.key(0), (3, 8))
@@ -174,15 +180,15 @@ def test_unfolded_differs_there():
 
 def test_folding_with_one_channel_per_group_changes_nothing():
     model = nnx.Sequential(batch_norm(statistics()))
-    source = model.layers[0]
+    source = the_norm(model)
     convert.nnx_model(model, groups=lambda channels: channels, fold=True)
-    norm = model.layers[0]
+    norm = the_norm(model)
     np.testing.assert_allclose(norm.scale[...], source.scale[...], rtol=1e-6)
     np.testing.assert_allclose(norm.bias[...], source.bias[...], rtol=1e-6)
 
 
 def test_folding_leaves_the_source_variables_alone():
-    source = batch_norm(statistics())
+    source: Any = batch_norm(statistics())
     before = source.scale[...]
     convert.nnx_model(nnx.Sequential(source), fold=True)
     np.testing.assert_array_equal(source.scale[...], before)
@@ -191,7 +197,7 @@ def test_folding_leaves_the_source_variables_alone():
 def test_nnx_takes_any_rule():
     model = nnx.Sequential(batch_norm(statistics(48)))
     convert.nnx_model(model, groups=functools.partial(math.gcd, 32))
-    assert model.layers[0].num_groups == 16
+    assert the_norm(model).num_groups == 16
 
 
 def test_nnx_refuses_channels_that_are_not_last_and_changes_nothing():
@@ -224,7 +230,7 @@ def test_report_prints_as_a_table():
 class Net(nn.Module):
     """Takes its norm as an argument; names some layers and leaves others to linen."""
 
-    norm: object = nn.BatchNorm
+    norm: Any = nn.BatchNorm
     train: bool = False
 
     @nn.compact
@@ -268,9 +274,9 @@ def test_linen_variables_fit_the_model_with_another_norm():
         ("BatchNorm_1", 7, 1),
         ("stem", 12, 6),
     ]
-    y = model.apply(new, x)
+    y: Any = model.apply(new, x)
     params = new["params"]
-    expected = x
+    expected: Any = x
     for i, (norm, groups) in enumerate(
         [("stem", 6), ("GroupNorm_0", 12), ("GroupNorm_1", 1)]
     ):
@@ -295,10 +301,10 @@ def test_linen_folded_equals_batch_norm_where_the_statistics_are_the_running_one
         "batch_stats": {name: stats[name] for name in ("mean", "var")},
     }
     x = sample_with(stats)
-    expected = nn.BatchNorm(use_running_average=True).apply(variables, x)
+    expected: Any = nn.BatchNorm(use_running_average=True).apply(variables, x)
     new, report = convert.linen_variables(variables, fold=True)
     assert report.changes == (convert.Change("", 12, 6, 1e-5, folded=True),)
-    y = convert.linen_norm().apply(new, x)
+    y: Any = convert.linen_norm().apply(new, x)
     np.testing.assert_allclose(y, expected, atol=2e-5)
 
 

@@ -1,6 +1,7 @@
-"""The nnx layers: Flax's arguments and state, linen's numbers, nnx's transformations."""
+"""The nnx layers: Flax's arguments and state, linen's numbers."""
 
 import inspect
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,7 @@ def random(shape=SHAPE, seed=0, dtype=jnp.float32):
     return jax.random.normal(jax.random.key(seed), shape, dtype)
 
 
-def randomized(layer, seed=1):
+def randomized(layer: Any, seed=1) -> Any:
     """The layer with random scale and bias, so that neither can be forgotten."""
     for i, variable in enumerate((layer.scale, layer.bias)):
         if variable is not None:
@@ -33,14 +34,14 @@ def randomized(layer, seed=1):
     return layer
 
 
-def group_norm(**options):
+def group_norm(**options) -> Any:
     return randomized(layers.GroupNorm(8, 2, rngs=nnx.Rngs(0), **options))
 
 
 def both(case):
     """One case as an nnx and as a linen call, each a function of x, with one state."""
     data = inputs(case)
-    options = {
+    options: dict[str, Any] = {
         "epsilon": case.eps,
         "dtype": case.result_dtype,
         "param_dtype": case.parameter_dtype,
@@ -49,12 +50,14 @@ def both(case):
         "reduction_axes": case.reduction_axes,
         "activation": jax.nn.mish if case.activation == "mish" else case.activation,
     }
-    ours = layers.GroupNorm(case.shape[-1], case.groups, rngs=nnx.Rngs(0), **options)
+    ours: Any = layers.GroupNorm(
+        case.shape[-1], case.groups, rngs=nnx.Rngs(0), **options
+    )
     if case.gamma == "channel":
         ours.scale[...] = jnp.asarray(data.gamma)
     if case.beta == "channel":
         ours.bias[...] = jnp.asarray(data.beta)
-    call = {
+    call: dict[str, Any] = {
         "mask": data.mask,
         "scale": data.gamma if case.gamma == "sample" else None,
         "shift": data.beta if case.beta == "sample" else None,
@@ -92,7 +95,7 @@ def test_reduction_axes_mean_what_they_mean_in_flax_linen(axes):
     # flax.nnx repeats the statistics along axis 1 and is far off for all but None.
     layer = group_norm(reduction_axes=axes)
     flax = nn.GroupNorm(2, reduction_axes=axes, use_fast_variance=False)
-    expected = flax.apply({"params": nnx.to_pure_dict(nnx.state(layer))}, random())
+    expected: Any = flax.apply({"params": nnx.to_pure_dict(nnx.state(layer))}, random())
     np.testing.assert_allclose(layer(random()), expected, atol=2e-5)
 
 
@@ -117,7 +120,7 @@ def test_is_found_by_filters_on_flaxs_type():
     assert found == [model.layers[1]]
 
 
-def flax_group_norm():
+def flax_group_norm() -> Any:
     return randomized(nnx.GroupNorm(8, 2, rngs=nnx.Rngs(0)), seed=7)
 
 
@@ -179,7 +182,7 @@ def stacked(n):
 
     @nnx.vmap(in_axes=0, out_axes=0)
     def make(scale):
-        layer = layers.GroupNorm(8, 2, rngs=nnx.Rngs(0))
+        layer: Any = layers.GroupNorm(8, 2, rngs=nnx.Rngs(0))
         layer.scale[...] = scale
         return layer
 
@@ -224,7 +227,7 @@ def test_nnx_remat_changes_no_gradient():
 
 
 def test_eval_shape_makes_an_abstract_layer():
-    layer = nnx.eval_shape(lambda: layers.GroupNorm(8, 2, rngs=nnx.Rngs(0)))
+    layer: Any = nnx.eval_shape(lambda: layers.GroupNorm(8, 2, rngs=nnx.Rngs(0)))
     assert isinstance(layer.scale.get_value(), jax.ShapeDtypeStruct)
     y = jax.eval_shape(
         lambda x: group_norm()(x), jax.ShapeDtypeStruct(SHAPE, "float32")
@@ -241,14 +244,14 @@ def test_prints_what_it_is():
 def test_sharding_metadata_survives():
     mesh = jax.make_mesh((1,), ("model",))
     with jax.set_mesh(mesh):
-        layer = layers.GroupNorm(
+        layer: Any = layers.GroupNorm(
             8,
             2,
             scale_metadata={"out_sharding": ("model",)},
             bias_metadata={"owner": "norm"},
             rngs=nnx.Rngs(0),
         )
-        specs = nnx.get_partition_spec(nnx.state(layer))
+        specs: Any = nnx.get_partition_spec(nnx.state(layer))
     assert specs["scale"].get_value() == P("model")
     assert layer.bias.get_metadata("owner") == "norm"
 
@@ -290,7 +293,7 @@ def test_own_promotion_is_applied_to_x_scale_and_bias():
 
 
 @pytest.mark.parametrize(
-    "make, groups",
+    ("make", "groups"),
     [(layers.LayerNorm, 1), (layers.InstanceNorm, 8)],
     ids=["layer_norm", "instance_norm"],
 )
@@ -310,11 +313,12 @@ def test_groups_by_rule_and_by_size():
     rngs = nnx.Rngs(0)
     assert layers.GroupNorm(48, choose_groups, rngs=rngs).num_groups == 24
     assert layers.GroupNorm(48, None, 4, rngs=rngs).num_groups == 12
-    assert layers.GroupNorm(48, np.int64(4), rngs=rngs).group_size == 12
+    from_numpy: Any = np.int64(4)
+    assert layers.GroupNorm(48, from_numpy, rngs=rngs).group_size == 12
 
 
 @pytest.mark.parametrize(
-    "arguments, error, message",
+    ("arguments", "error", "message"),
     [
         ((8, 3), ValueError, "must divide"),
         ((8, 0), ValueError, "at least 1"),

@@ -1,13 +1,13 @@
-"""What does it cost to normalise a channels-first array through jnp.moveaxis?
+r"""What does it cost to normalise a channels-first array through jnp.moveaxis?
 
-    JAX_PLATFORMS=cpu python -m experiments.decisions.channels_first \\
+    JAX_PLATFORMS=cpu python -m experiments.decisions.channels_first \
         > experiments/decisions/channels_first.md
 
 compares group norm on an array that lies channels last with the same call on one that
-lies channels first, moved there and back: bytes moved forward over the bytes of x in the
-device's memory, as the compilers plan it, and the time on this machine's CPU. The two are timed in turns,
-so that a busy machine slows both, and the median of the ratios is printed. Takes two
-minutes.
+lies channels first, moved there and back: bytes moved forward over the bytes of x in
+the device's memory, as the compilers plan it, and the time on this machine's CPU. The
+two are timed in turns, so that a busy machine slows both, and the median of the ratios
+is printed. Takes two minutes.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 import flax_gn
+from experiments import records
 from experiments.benchmark import layers, program, targets
 
 
@@ -95,7 +96,11 @@ def main() -> None:
             )
         ratio = time_ratio(layer, args.repeats)
         print(f"| {layer.id} | CPU, time | 1 | {ratio:.2f} | {ratio:.2f} |", flush=True)
-    print(f"\njax {jax.__version__}, bfloat16 for bytes, float32 for time.")
+    stamp = records.stamp()
+    print(
+        f"\n{stamp['date']}, commit {stamp['commit']}, jax {jax.__version__}, "
+        f"{stamp['processor']}; bfloat16 for bytes, float32 for time."
+    )
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Would a residual argument gain anything over adding the residual outside?
+r"""Would a residual argument gain anything over adding the residual outside?
 
-    JAX_PLATFORMS=cpu python -m experiments.decisions.residual \\
+    JAX_PLATFORMS=cpu python -m experiments.decisions.residual \
         > experiments/decisions/residual.md
 
 compiles, for each target, a norm alone, and with a residual added before or after it,
 plainly and under `jax.checkpoint`. It prints bytes moved, and kept for the backward
-pass, over the bytes of x as it lies in the device's memory. An argument, too, would have
-to read the residual once and write its gradient once, and where the sum is handed on, as
-before a norm, to write that. Takes two minutes.
+pass, over the bytes of x as it lies in the device's memory. An argument, too, would
+have to read the residual once and write its gradient once, and where the sum is handed
+on, as before a norm, to write that. Takes two minutes.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 import flax_gn
+from experiments import records
 from experiments.benchmark import layers, program, targets
 
 HEAD = (
@@ -100,7 +101,11 @@ def main() -> None:
             for what, run in variants(layer).items():
                 cells = [target, layer.id, what, *measure(run, layer, device)]
                 print("|", " | ".join(cells), "|", flush=True)
-    print(f"\njax {jax.__version__}, bfloat16, bytes over the bytes of x.")
+    stamp = records.stamp()
+    print(
+        f"\n{stamp['date']}, commit {stamp['commit']}, jax {jax.__version__}, "
+        f"{stamp['processor']}; bfloat16, bytes over the bytes of x."
+    )
 
 
 if __name__ == "__main__":

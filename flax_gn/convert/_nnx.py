@@ -30,11 +30,11 @@ def nnx_model(
     """Replaces every `flax.nnx.BatchNorm` in a model by group norm, in place.
 
     Scale and bias stay the very same variables, metadata and all (with ``fold``, copies
-    with new values), so only the batch statistics leave the state. Epsilon and the dtypes carry over. axis_name
-    does not: a batch norm's names the devices that hold the rest of the batch, a group
-    norm's those that hold the rest of a sample. A batch norm used in two places stays
-    one layer. Calls with ``use_running_average`` still work. Make the optimizer anew,
-    and trace jitted functions anew, since the state has changed.
+    with new values), so only the batch statistics leave the state. Epsilon and the
+    dtypes carry over. axis_name does not: a batch norm's names the devices that hold
+    the rest of the batch, a group norm's those that hold the rest of a sample. A batch
+    norm used in two places stays one layer. Calls with ``use_running_average`` still
+    work. Make the optimizer anew, since the state has changed.
 
     Group norm normalises by each sample's own statistics, so no scale and bias make it
     equal batch norm for all inputs. With ``fold`` they are chosen so that it
@@ -43,8 +43,8 @@ def nnx_model(
 
         group_mean = mean over the group of running_mean
         group_var  = mean over the group of running_var + (running_mean - group_mean)^2
-        scale      = gamma * sqrt((group_var + eps) / (running_var + eps))
-        bias       = beta + gamma * (group_mean - running_mean) / sqrt(running_var + eps)
+        scale = gamma * sqrt((group_var + eps) / (running_var + eps))
+        bias  = beta + gamma * (group_mean - running_mean) / sqrt(running_var + eps)
 
     This is the start to fine-tune a trained network from; a network to be trained from
     scratch needs none of it.
@@ -65,7 +65,7 @@ def nnx_model(
     >>> from flax import nnx
     >>> from flax_gn import convert
     >>> rngs = nnx.Rngs(0)
-    >>> model = nnx.Sequential(nnx.Linear(3, 48, rngs=rngs), nnx.BatchNorm(48, rngs=rngs))
+    >>> model = nnx.Sequential(nnx.relu, nnx.BatchNorm(48, rngs=rngs))
     >>> print(convert.nnx_model(model))
     path      channels  groups  epsilon  folded
     layers.1        48      24    1e-05   False
