@@ -1,0 +1,188 @@
+"""How fast is group norm, against everything a user would pick instead?
+
+    python -m experiments.benchmark --quick
+    python -m experiments.benchmark --layers sd15_64_320 --contenders all
+    python -m experiments.benchmark --figure experiments/benchmark/results/cpu.json
+
+Contenders run interleaved in one process and ratios are taken round by round; see
+`timing`. On a CPU, freed memory is kept instead of returned to the system (glibc's
+MALLOC_* variables, set for all contenders alike), since otherwise the page faults of
+each fresh output, which a training loop does not pay, outweigh the norm itself.
+"""
+
+import argparse
+import dataclasses
+import os
+import pathlib
+import sys
+
+from experiments import records
+
+_MALLOC = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
+    "MALLOC_TOP_PAD_": str(1 << 20),
+}
+
+# Batches of 1, 2 and 64, one to three spatial axes, few and many channels per group.
+QUICK_LAYERS = (
+    "r50_b3_gn2",
+    "r50_b4_gn2",
+    "r50_b1_gn3_small",
+    "sd15_64_320",
+    "sd15_8_2560",
+    "sdxl_vae_128_512",
+    "segresnet_l2",
+    "fpn_p5",
+    "diffusion_policy",
+)
+QUICK_CONTENDERS = ("flax_gn xla", "flax.linen", "copy", "three passes")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the benchmark, or redraws a figure from a record."""
+    args = _parse(argv)
+    if args.figure is not None:
+        from experiments.benchmark import report
+
+        print(f"wrote {report.figure(args.figure)}")
+        return
+    if args.readme is not None:
+        from experiments.benchmark import report
+
+        report.write_readme(args.readme)
+        return
+    _keep_freed_memory(argv)
+    _run(args)
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.benchmark", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a subset: 3 minutes on two CPU cores"
+    )
+    parser.add_argument("--layers", nargs="+", help="ids from layer_shapes.csv")
+    parser.add_argument(
+        "--contenders", nargs="+", help='names as in the records, or "all"'
+    )
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--modes", nargs="+", default=["forward", "step"])
+    parser.add_argument(
+        "--activation",
+        choices=("both", "with", "without"),
+        default="both",
+        help="run layers with the activation that follows them, without it, or both",
+    )
+    parser.add_argument(
+        "--seconds", type=float, help="to spend on each case (0.5 if quick, else 2)"
+    )
+    parser.add_argument(
+        "--memory", type=float, default=4.0, help="skip layers that need more GB"
+    )
+    parser.add_argument(
+        "--torch-python", help="a Python that can import torch, to compare with torch"
+    )
+    parser.add_argument("--out", type=pathlib.Path, default="runs/benchmark.json")
+    parser.add_argument(
+        "--figure", type=pathlib.Path, metavar="RECORD", help="redraw a record's plot"
+    )
+    parser.add_argument(
+        "--readme",
+        type=pathlib.Path,
+        metavar="README",
+        help="rewrite its table from the committed record",
+    )
+    return parser.parse_args(argv)
+
+
+def _keep_freed_memory(argv: list[str] | None) -> None:
+    """Starts over with the allocator's variables set, which it reads only once."""
+    if not sys.platform.startswith("linux") or "MALLOC_MMAP_MAX_" in os.environ:
+        return
+    command = [sys.executable, "-m", "experiments.benchmark"]
+    os.execve(
+        sys.executable,
+        command + (sys.argv[1:] if argv is None else argv),
+        os.environ | _MALLOC,
+    )
+
+
+def _run(args: argparse.Namespace) -> None:
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    from experiments.benchmark import contenders, layers, measure, report
+    from experiments.benchmark.torch_contenders import VARIANTS, Torch
+
+    table = layers.load()
+    layer_ids = args.layers or (QUICK_LAYERS if args.quick else list(table))
+    _check("--layers", layer_ids, table)
+    _check("--dtypes", args.dtypes, measure.DTYPES)
+    _check("--modes", args.modes, measure.MODES)
+    names = args.contenders or (QUICK_CONTENDERS if args.quick else ["all"])
+    torch_names = list(VARIANTS) if args.torch_python else []
+    if list(names) == ["all"]:
+        names = list(contenders.ALL)
+    _check("--contenders", names, contenders.ALL)
+    chosen = contenders.named(names)
+    for name in sorted(set(names) - {c.name for c in chosen}):
+        print(f"{name}: not installed, left out")
+    torch = Torch(args.torch_python, os.cpu_count() or 1) if torch_names else None
+    cases = [
+        (layer, dtype, mode)
+        for layer_id in layer_ids
+        for layer in _variants(table[layer_id], args.activation)
+        for dtype in args.dtypes
+        for mode in args.modes
+    ]
+    record = records.stamp("dm-haiku", "equinox", "keras") | {
+        "command": "python -m experiments.benchmark " + " ".join(sys.argv[1:]),
+        "allocator": {name: os.environ.get(name) for name in _MALLOC},
+        "torch": torch.version if torch else None,
+        "skipped": [],
+        "results": [],
+    }
+    seconds = args.seconds or (0.5 if args.quick else 2.0)
+    for number, (layer, dtype, mode) in enumerate(cases, 1):
+        title = f"{layer.id} {dtype} {mode} {layer.activation_name}"
+        gigabytes = measure.needed_bytes(layer, mode) / 1e9
+        if gigabytes > args.memory:
+            print(f"[{number}/{len(cases)}] {title}: skipped, {gigabytes:.1f} GB")
+            record["skipped"].append(f"{title}: {gigabytes:.1f} GB")
+            continue
+        results = measure.case(
+            layer,
+            dtype,
+            mode,
+            chosen,
+            seconds=seconds,
+            torch=torch,
+            torch_names=torch_names,
+        )
+        record["results"] += [dataclasses.asdict(result) for result in results]
+        print(f"[{number}/{len(cases)}] {title}\n{report.case_lines(results)}")
+        records.write(args.out, record)
+    if torch is not None:
+        torch.close()
+    print(report.summary(record))
+    print(f"wrote {args.out}")
+
+
+def _check(option: str, given, known) -> None:
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise SystemExit(
+            f"{option}: expected some of {', '.join(known)}; got {', '.join(unknown)}"
+        )
+
+
+def _variants(layer, activation: str):
+    """The layer with its activation, without it, or both where they differ."""
+    bare = dataclasses.replace(layer, activation_name="none")
+    if activation == "without" or layer == bare:
+        return [bare]
+    return [layer] if activation == "with" else [layer, bare]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""One case of the benchmark: a layer, a dtype and a mode, all contenders."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.benchmark import contenders, layers, program, timing
+from experiments.benchmark.torch_contenders import Torch
+
+MODES = ("forward", "step")
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+# Arrays of x's size that must be read or written: x and y; then x, dy and dx.
+MUST_MOVE = {"forward": 2, "step": 2 + 3}
+# The arrays alive at once in the contender that needs most, in float32.
+_ARRAYS_ALIVE = {"forward": 4, "step": 8}
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What one contender took for one case.
+
+    Attributes:
+      contender: its name.
+      layer: the layer's id.
+      dtype: of x and dy.
+      mode: "forward", or "step" for forward and backward in one program.
+      activation: the layer's, or "none".
+      compile_seconds: to compile; for torch, the first call.
+      seconds: median over rounds.
+      rounds: how many rounds.
+      times_linen: how many times faster than flax.linen, paired within rounds.
+      times_xla: how many times slower than flax_gn, paired within rounds.
+      share_of_copy: bytes that must move per second, over the copy's own.
+      moved: bytes the compiled program moves, over the bytes of x.
+      temporaries: scratch bytes of the compiled program, over the bytes of x.
+      kept: bytes kept for the backward pass, over the bytes of x.
+      error: why there is no time.
+    """
+
+    contender: str
+    layer: str
+    dtype: str
+    mode: str
+    activation: str
+    compile_seconds: float | None = None
+    seconds: float | None = None
+    rounds: int | None = None
+    times_linen: float | None = None
+    times_xla: float | None = None
+    share_of_copy: float | None = None
+    moved: float | None = None
+    temporaries: float | None = None
+    kept: float | None = None
+    error: str | None = None
+
+
+def needed_bytes(layer: layers.Layer, mode: str) -> int:
+    """Memory a case needs, roughly, with every array in float32."""
+    return 4 * int(np.prod(layer.shape)) * _ARRAYS_ALIVE[mode]
+
+
+def case(
+    layer: layers.Layer,
+    dtype: str,
+    mode: str,
+    chosen: Sequence[contenders.Contender],
+    *,
+    seconds: float,
+    torch: Torch | None = None,
+    torch_names: Sequence[str] = (),
+) -> list[Result]:
+    """Measures all contenders side by side.
+
+    Args:
+      layer: shape, groups and activation.
+      dtype: of x and dy; gamma and beta are float32.
+      mode: "forward" or "step".
+      chosen: those to run in this process.
+      seconds: time to spend on rounds.
+      torch: the worker for ``torch_names``.
+      torch_names: variants of torch to interleave.
+    """
+    arguments = _arguments(layer, dtype, mode)
+    x_bytes = arguments[0].nbytes
+    timer = timing.timer()
+    runs: dict[str, timing.Run] = {}
+    results: dict[str, Result] = {}
+    for contender in chosen:
+        result = Result(
+            contender.name, layer.id, dtype, mode, layer.activation_name
+        )
+        try:
+            compiled, result = _compile(contender, layer, mode, arguments, result)
+            jax.block_until_ready(compiled(*arguments))
+            runs[contender.name] = timer(compiled, arguments)
+        except Exception as error:  # A contender's failure is its result.
+            result = dataclasses.replace(
+                result, error=f"{type(error).__name__}: {error}"[:400]
+            )
+        results[contender.name] = result
+    for name in torch_names:
+        assert torch is not None
+        answer = torch.prepare(name, layer, dtype, mode)
+        results[name] = Result(
+            name,
+            layer.id,
+            dtype,
+            mode,
+            layer.activation_name,
+            compile_seconds=answer.get("seconds"),
+            error=answer.get("error"),
+        )
+        if "error" not in answer:
+            runs[name] = functools.partial(torch.run, name)
+    times = timing.run_rounds(runs, seconds=seconds)
+    if torch is not None:
+        torch.forget()
+    return [
+        _timed(result, times, x_bytes) if result.contender in times else result
+        for result in results.values()
+    ]
+
+
+def _arguments(layer, dtype: str, mode: str) -> tuple[jax.Array, ...]:
+    rng = np.random.default_rng(0)
+    x, dy = (
+        jnp.asarray(rng.standard_normal(layer.shape, np.float32), DTYPES[dtype])
+        for _ in range(2)
+    )
+    gamma, beta = (
+        jnp.asarray(rng.standard_normal(layer.shape[-1], np.float32)) for _ in range(2)
+    )
+    return (x, gamma, beta) if mode == "forward" else (x, gamma, beta, dy)
+
+
+def _compile(
+    contender: contenders.Contender, layer, mode: str, arguments, result: Result
+) -> tuple[Callable[..., Any], Result]:
+    norm = contender.norm(layer)
+    function = norm if mode == "forward" else contender.step(layer)
+    began = time.perf_counter()
+    compiled = jax.jit(function).lower(*arguments).compile()
+    seconds = time.perf_counter() - began
+    x_bytes = arguments[0].nbytes
+    made = program.read(compiled)
+    kept = None
+    if contender.floor_step is None:
+        _, vjp = jax.eval_shape(lambda *a: jax.vjp(norm, *a), *arguments[:3])
+        kept = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(vjp)) / x_bytes
+    return compiled, dataclasses.replace(
+        result,
+        compile_seconds=seconds,
+        moved=made.moved / x_bytes,
+        temporaries=made.temporaries / x_bytes,
+        kept=kept,
+    )
+
+
+def _timed(result: Result, times: dict[str, timing.Times], x_bytes: int) -> Result:
+    own = times[result.contender]
+    linen, xla, copy = (
+        times.get(name) for name in ("flax.linen", "flax_gn xla", "copy")
+    )
+    return dataclasses.replace(
+        result,
+        seconds=own.median,
+        rounds=len(own.seconds),
+        times_linen=own.times_faster_than(linen) if linen else None,
+        times_xla=1 / own.times_faster_than(xla) if xla else None,
+        # The copy moves just what must move, so the shares of bandwidth compare as
+        # the times do.
+        share_of_copy=own.times_faster_than(copy) if copy else None,
+    )

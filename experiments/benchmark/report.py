@@ -1,0 +1,168 @@
+"""Tables and the plot, made from a benchmark's record."""
+
+import json
+import math
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from experiments import markers
+from experiments.benchmark.measure import Result
+
+RESULTS = pathlib.Path(__file__).with_name("results")
+Row = dict[str, Any]
+
+
+def case_lines(results: Sequence[Result]) -> str:
+    """One line per contender, fastest first."""
+    timed = [r for r in results if r.seconds is not None]
+    lines = [
+        f"  {r.contender:28} {1e3 * r.seconds:9.3f} ms"
+        + _maybe("  {:5.2f} x flax.linen", r.times_linen)
+        + _maybe("  {:4.0%} of copy", r.share_of_copy)
+        + _maybe("  moved {:5.2f}|x|", r.moved)
+        + _maybe("  kept {:4.2f}|x|", r.kept)
+        for r in sorted(timed, key=lambda r: r.seconds)
+    ]
+    lines += [f"  {r.contender:28} failed: {r.error}" for r in results if r.error]
+    return "\n".join(lines)
+
+
+def _maybe(form: str, value: float | None) -> str:
+    return "" if value is None else form.format(value)
+
+
+def geometric_mean(values: Iterable[float]) -> float:
+    """exp of the mean logarithm."""
+    values = list(values)
+    return math.exp(sum(map(math.log, values)) / len(values))
+
+
+def groups(record: Row) -> dict[tuple[str, str, str], list[Row]]:
+    """Timed results by (contender, mode, dtype)."""
+    found: dict[tuple[str, str, str], list[Row]] = {}
+    for row in record["results"]:
+        if row["seconds"] is not None:
+            key = row["contender"], row["mode"], row["dtype"]
+            found.setdefault(key, []).append(row)
+    return found
+
+
+def summary(record: Row) -> str:
+    """Geometric means over cases, and the worst case, for each contender."""
+    head = ("contender", "mode", "dtype", "cases", "x flax.linen", "worst", "on")
+    lines = ["  ".join(head)]
+    for (contender, mode, dtype), rows in groups(record).items():
+        rows = [row for row in rows if row["times_linen"] is not None]
+        if not rows:
+            continue
+        worst = min(rows, key=lambda row: row["times_linen"])
+        mean = geometric_mean(row["times_linen"] for row in rows)
+        lines.append(
+            f"{contender:28} {mode:8} {dtype:9} {len(rows):3} {mean:6.2f} "
+            f"{worst['times_linen']:6.2f}  {worst['layer']} {worst['activation']}"
+        )
+    return "\n".join(lines)
+
+
+def load(path: pathlib.Path) -> Row:
+    """Reads a record."""
+    return json.loads(path.read_text())
+
+
+def figure(path: pathlib.Path) -> pathlib.Path:
+    """Draws the record beside itself: times over flax.linen's, for each layer."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    record = load(path)
+    found = groups(record)
+    panels = sorted({(mode, dtype) for _, mode, dtype in found})
+    names = [n for n in dict.fromkeys(key[0] for key in found) if n != "flax.linen"]
+    fig, axes = plt.subplots(
+        1, len(panels), figsize=(4.2 * len(panels), 4.6), sharey=True, squeeze=False
+    )
+    styles = ["o-", "s--", "^:", "x-.", "d-", "v--", "+:", "*-.", "p-", "h--", "<:"]
+    for ax, (mode, dtype) in zip(axes[0], panels, strict=True):
+        rows = found[names[0], mode, dtype]
+        cases = [(row["layer"], row["activation"]) for row in rows]
+        for number, name in enumerate(names):
+            ratios = {
+                (row["layer"], row["activation"]): row["times_linen"]
+                for row in found.get((name, mode, dtype), [])
+            }
+            ax.plot(
+                [ratios.get(case, math.nan) for case in cases],
+                range(len(cases)),
+                styles[number % len(styles)],
+                label=name,
+                markersize=4,
+                linewidth=0.8,
+            )
+        ax.axvline(1, color="black", linewidth=1)
+        ax.set_xscale("log")
+        ax.set_yticks(range(len(cases)))
+        labels = [f"{a} + {b}" if b != "none" else a for a, b in cases]
+        ax.set_yticklabels(labels, fontsize=6)
+        ax.set_xlabel("times as fast as flax.linen")
+        ax.set_title(f"{mode}, {dtype}", fontsize=9)
+        ax.grid(alpha=0.3, which="both")
+    axes[0][-1].legend(fontsize=6)
+    fig.suptitle(_machine(record), fontsize=8)
+    fig.tight_layout()
+    out = path.with_suffix(".png")
+    fig.savefig(out, dpi=130)
+    plt.close(fig)
+    return out
+
+
+def _machine(record: Row) -> str:
+    return (
+        f"{record['processor']}, {record['cores']} cores, {record['device']}; "
+        f"jax {record['versions']['jax']}, flax {record['versions']['flax']}; "
+        f"{record['date'][:10]}"
+    )
+
+
+def readme_table(record: Row) -> str:
+    """The README's performance table."""
+    found = groups(record)
+    columns = [
+        (mode, dtype) for dtype in ("float32", "bfloat16") for mode in ("forward", "step")
+    ]
+    titles = {"forward": "forward", "step": "forward + backward"}
+    lines = [
+        "| times as fast as flax.linen | "
+        + " | ".join(f"{titles[mode]}, {dtype}" for mode, dtype in columns)
+        + " |",
+        "|---|" + "---:|" * len(columns),
+    ]
+    for name in dict.fromkeys(key[0] for key in found):
+        cells = []
+        for mode, dtype in columns:
+            rows = [
+                row["times_linen"]
+                for row in found.get((name, mode, dtype), [])
+                if row["times_linen"] is not None
+            ]
+            cells.append(
+                f"{geometric_mean(rows):.2f} ({min(rows):.2f} to {max(rows):.2f})"
+                if rows
+                else "-"
+            )
+        if name != "flax.linen":
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    cases = len({(r["layer"], r["activation"]) for r in record["results"]})
+    lines += [
+        "",
+        f"Geometric mean over {cases} layers, with the least and the most. "
+        f"{_machine(record)}; `{record['command']}`.",
+    ]
+    return "\n".join(lines)
+
+
+def write_readme(readme: pathlib.Path) -> None:
+    """Rewrites the README's table from the committed CPU record."""
+    markers.replace(readme, "benchmark", readme_table(load(RESULTS / "cpu.json")))
