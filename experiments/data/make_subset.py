@@ -6,9 +6,9 @@
         --source unpacked/usr/share/datasets/fashion-mnist
 
 Any folder with the four IDX files will do. Of each class, the first images in the
-order of the full set are kept, in that order. Nothing is drawn at random and the archive
-bears no dates, so the same source gives the same bytes (under another build of zlib, the
-same arrays).
+order of the full set are kept, in that order. Nothing is drawn at random and the
+archive bears no dates, so the same source gives the same bytes (under another build of
+zlib, the same arrays).
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
 The first 1,000 training and the first 200 test images of each class, in the order of
 the full set (H. Xiao, K. Rasul and R. Vollgraf, arXiv 1708.07747, 2017). The pictures
-are Zalando SE's, under the MIT licence in ``fashion_mnist_subset.LICENSE.txt``; the file
-was made by `make_subset`.
+are Zalando SE's, under the MIT licence in ``fashion_mnist_subset.LICENSE.txt``; the
+file was made by `make_subset`.
 """
 
 import importlib.resources
