@@ -1,15 +1,14 @@
 """The table of cases that every test of the op draws from, and its implementations."""
 
 import contextlib
-import csv
 import dataclasses
-import pathlib
 import zlib
 
 import jax
 import ml_dtypes
 import numpy as np
 
+from experiments.benchmark import layers
 from flax_gn import group_norm
 from tests import oracle
 
@@ -268,17 +267,14 @@ ACTIVATIONS = [
 def _layers() -> list[Case]:
     """The layers of real networks, scaled down: structure kept, sizes not."""
     scaled = {}
-    path = pathlib.Path(__file__).with_name("layer_shapes.csv")
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            channels, groups = int(row["channels"]), int(row["groups"])
-            spatial = [min(int(n), 3) for n in row["spatial"].split("x")]
-            small_groups = min(groups, 4)
-            size = min(channels // groups, 5)
-            activation = None if row["activation"] == "none" else row["activation"]
-            shape = (min(int(row["batch"]), 2), *spatial, small_groups * size)
-            key = shape, small_groups, activation
-            scaled.setdefault(key, row["id"])
+    for layer in layers.load().values():
+        *spatial, channels = layer.shape[1:]
+        groups = min(layer.groups, 4)
+        size = min(channels // layer.groups, 5)
+        activation = None if layer.activation is None else layer.activation_name
+        small = (min(n, 3) for n in spatial)
+        shape = (min(layer.shape[0], 2), *small, groups * size)
+        scaled.setdefault((shape, groups, activation), layer.id)
     return [
         Case(f"layer_{name}", shape, groups, activation=activation)
         for (shape, groups, activation), name in scaled.items()

@@ -112,7 +112,9 @@ _ROW = "{:16} {:17} {:8} {:10} {:8} {:>7} {:>8} {:>8} {:>7} {:>9} {:>7}"
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--target", nargs="+", default=["h100"], choices=targets.TARGETS)
+    parser.add_argument(
+        "--target", nargs="+", default=["h100"], choices=targets.TARGETS
+    )
     parser.add_argument("--layers", nargs="+", default=list(layers.load()))
     parser.add_argument("--norms", nargs="+", default=["xla"], choices=NORMS)
     parser.add_argument("--dtypes", nargs="+", default=list(DTYPES), choices=DTYPES)

@@ -93,9 +93,7 @@ def case(
     runs: dict[str, timing.Run] = {}
     results: dict[str, Result] = {}
     for contender in chosen:
-        result = Result(
-            contender.name, layer.id, dtype, mode, layer.activation_name
-        )
+        result = Result(contender.name, layer.id, dtype, mode, layer.activation_name)
         try:
             compiled, result = _compile(contender, layer, mode, arguments, result)
             jax.block_until_ready(compiled(*arguments))

@@ -130,7 +130,9 @@ def readme_table(record: Row) -> str:
     """The README's performance table."""
     found = groups(record)
     columns = [
-        (mode, dtype) for dtype in ("float32", "bfloat16") for mode in ("forward", "step")
+        (mode, dtype)
+        for dtype in ("float32", "bfloat16")
+        for mode in ("forward", "step")
     ]
     titles = {"forward": "forward", "step": "forward + backward"}
     lines = [
