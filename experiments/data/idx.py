@@ -5,42 +5,12 @@ big-endian uint32, then the values in row-major order. Described under "File for
 http://yann.lecun.com/exdb/mnist.
 """
 
-import gzip
 import math
-import pathlib
 import struct
-import zlib
 
 import numpy as np
 
-_GZIP = b"\x1f\x8b"
 _UINT8 = 8
-
-
-def find(folder: pathlib.Path, name: str) -> pathlib.Path | None:
-    """The file ``name`` in ``folder``, plain or ending in .gz; None if neither."""
-    for path in (folder / name, folder / f"{name}.gz"):
-        if path.is_file():
-            return path
-    return None
-
-
-def uncompressed(path: pathlib.Path) -> bytes:
-    """The bytes of a file, out of gzip where its content (not its name) says so.
-
-    Raises:
-      ValueError: the gzip stream is cut off or damaged.
-    """
-    content = path.read_bytes()
-    if not content.startswith(_GZIP):
-        return content
-    try:
-        return gzip.decompress(content)
-    except (EOFError, OSError, zlib.error) as error:
-        raise ValueError(
-            f"{path}: expected a whole gzip file, got one that is cut off or damaged "
-            f"({error}); delete it and fetch it again"
-        ) from error
 
 
 def parse(content: bytes, name: str) -> np.ndarray:

@@ -14,10 +14,11 @@ zlib, the same arrays).
 import argparse
 import hashlib
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.data import fashion_mnist, subset
+from experiments.data import fashion_mnist, files, subset
 
 TRAIN_PER_CLASS = 1000
 TEST_PER_CLASS = 200
@@ -40,12 +41,36 @@ def main(argv: list[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
     try:
-        train, test = fashion_mnist.read(args.source)
+        make(args.source, args.out)
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(str(error)) from error
-    write(args.out, first(*train, TRAIN_PER_CLASS), first(*test, TEST_PER_CLASS))
     digest = hashlib.sha256(args.out.read_bytes()).hexdigest()
     print(f"{args.out}: {args.out.stat().st_size} bytes, SHA-256 {digest}")
+
+
+def make(
+    folder: pathlib.Path,
+    out: pathlib.Path,
+    *,
+    train_per_class: int = TRAIN_PER_CLASS,
+    test_per_class: int = TEST_PER_CLASS,
+    source: Sequence[files.File] = fashion_mnist.FILES,
+) -> None:
+    """Writes to ``out`` the subset of the full set in ``folder``.
+
+    Raises:
+      FileNotFoundError, ValueError: as `fashion_mnist.read` and `first` do.
+    """
+    train, test = fashion_mnist.read(folder, source=source)
+    train_images, train_labels = first(*train, train_per_class)
+    test_images, test_labels = first(*test, test_per_class)
+    np.savez_compressed(
+        out,
+        train_images=train_images,
+        train_labels=train_labels,
+        test_images=test_images,
+        test_labels=test_labels,
+    )
 
 
 def first(
@@ -71,21 +96,6 @@ def first(
         keep.append(found)
     chosen = np.sort(np.concatenate(keep))
     return images[chosen], labels[chosen]
-
-
-def write(
-    path: pathlib.Path,
-    train: tuple[np.ndarray, np.ndarray],
-    test: tuple[np.ndarray, np.ndarray],
-) -> None:
-    """Writes pairs of images and labels as the archive that `subset` reads."""
-    np.savez_compressed(
-        path,
-        train_images=train[0],
-        train_labels=train[1],
-        test_images=test[0],
-        test_labels=test[1],
-    )
 
 
 if __name__ == "__main__":

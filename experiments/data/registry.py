@@ -1,12 +1,45 @@
 """The datasets by name."""
 
-from experiments.data import subset
+import functools
+import os
+from collections.abc import Callable
+
+from experiments.data import cifar, fashion_mnist, subset
 from experiments.data.dataset import Dataset
 
-_LOADERS = {subset.NAME: subset.load}
+_LOADERS: dict[str, Callable[..., Dataset]] = {
+    subset.NAME: subset.load,
+    fashion_mnist.NAME: fashion_mnist.load,
+    cifar.CIFAR10.name: functools.partial(cifar.load, cifar.CIFAR10),
+    cifar.CIFAR100.name: functools.partial(cifar.load, cifar.CIFAR100),
+}
 NAMES = tuple(_LOADERS)
 
 
-def load(name: str) -> Dataset:
-    """The dataset called ``name``, one of `NAMES`."""
-    return _LOADERS[name]()
+def load(
+    name: str, folder: str | os.PathLike | None = None, *, download: bool = False
+) -> Dataset:
+    """The dataset called ``name``.
+
+    Args:
+      name: one of `NAMES`. The first ships with the package; the others are looked for.
+      folder: holds the files of the set as they are published. By default
+        ``flax_gn/NAME`` in the user's cache (``$XDG_CACHE_HOME``, else ``~/.cache``)
+        and, for Fashion-MNIST, the folder that Debian's package installs.
+      download: whether to fetch missing files from the authors' home, into ``folder``
+        or else the cache. Every file is checked by its SHA-256 whenever it is read.
+
+    Raises:
+      ValueError: an unknown name, a folder for the set that ships with the package, or
+        a file that is damaged or another one.
+      FileNotFoundError: a file is missing, and ``download`` is false.
+      ConnectionError: a download failed.
+
+    Example:
+      >>> dataset = load("fashion-mnist-subset")
+      >>> dataset.train_images.shape, dataset.classes[dataset.train_labels[0]]
+      ((10000, 28, 28, 1), 'Ankle boot')
+    """
+    if name not in _LOADERS:
+        raise ValueError(f"expected a dataset of {', '.join(NAMES)}, got {name!r}")
+    return _LOADERS[name](folder, download=download)
