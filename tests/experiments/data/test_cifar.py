@@ -20,6 +20,20 @@ def _write(folder, archive, members):
     return dataclasses.replace(archive, file=file)
 
 
+def test_the_members_are_those_of_the_published_archives():
+    assert cifar.CIFAR10.train == (
+        "cifar-10-batches-bin/data_batch_1.bin",
+        "cifar-10-batches-bin/data_batch_2.bin",
+        "cifar-10-batches-bin/data_batch_3.bin",
+        "cifar-10-batches-bin/data_batch_4.bin",
+        "cifar-10-batches-bin/data_batch_5.bin",
+    )
+    assert cifar.CIFAR10.test == "cifar-10-batches-bin/test_batch.bin"
+    assert cifar.CIFAR100.train == ("cifar-100-binary/train.bin",)
+    assert cifar.CIFAR100.test == "cifar-100-binary/test.bin"
+    assert cifar.CIFAR100.class_names == "cifar-100-binary/fine_label_names.txt"
+
+
 @SETS
 def test_load_returns_what_the_archive_holds(tmp_path, archive, classes):
     members, images, labels = formats.cifar_members(archive, classes)

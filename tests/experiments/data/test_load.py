@@ -1,9 +1,11 @@
+import urllib.error
+
 import numpy as np
 import pytest
 
 from experiments import data
 from experiments.data import __main__ as command
-from experiments.data import cifar
+from experiments.data import cifar, fashion_mnist
 from tests.experiments.data import formats
 
 DOWNLOADED = ("fashion-mnist", "cifar10", "cifar100")
@@ -26,6 +28,27 @@ def test_what_is_not_there_is_not_fetched_unasked(name, tmp_path, monkeypatch):
     monkeypatch.setattr("urllib.request.urlopen", None)
     with pytest.raises(FileNotFoundError, match=f"-m experiments.data {name} --folder"):
         data.load(name, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("fashion-mnist", fashion_mnist.FILES[0].url),
+        ("cifar10", "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"),
+        ("cifar100", "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz"),
+    ],
+)
+def test_what_is_not_there_is_fetched_from_its_home(name, url, tmp_path, monkeypatch):
+    asked = []
+
+    def urlopen(url, **_):
+        asked.append(url)
+        raise urllib.error.URLError("no network in this test")
+
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    with pytest.raises(ConnectionError, match="no network in this test"):
+        data.load(name, tmp_path, download=True)
+    assert asked == [url]
 
 
 @pytest.mark.parametrize("archive", [cifar.CIFAR10, cifar.CIFAR100])
