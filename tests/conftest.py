@@ -1,0 +1,34 @@
+"""How the tests run: 8 CPU devices, no implicit promotion, and reproducible examples.
+
+`pytest --hypothesis-profile=long` generates fifty times as many cases.
+"""
+
+import os
+
+import hypothesis
+import jax
+import pytest
+
+# The compilers for TPU and GPU may be installed, for tests that only compile. Without
+# a word jax would look for their devices.
+if not os.environ.get("JAX_PLATFORMS"):
+    jax.config.update("jax_platforms", "cpu")
+if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    jax.config.update("jax_num_cpu_devices", 8)
+
+_COMMON = {
+    # A first example compiles; the next takes a millisecond.
+    "deadline": None,
+    "suppress_health_check": [hypothesis.HealthCheck.too_slow],
+    "print_blob": True,
+}
+hypothesis.settings.register_profile("ci", derandomize=True, **_COMMON)
+hypothesis.settings.register_profile("long", max_examples=5000, **_COMMON)
+hypothesis.settings.load_profile("ci")
+
+
+@pytest.fixture(autouse=True)
+def no_implicit_promotion():
+    """Fails an operation that mixes dtypes or ranks without saying so."""
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        yield

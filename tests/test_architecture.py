@@ -1,0 +1,166 @@
+"""Imports run one way, and every module keeps to one idea."""
+
+import ast
+import graphlib
+import importlib.util
+import pathlib
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGES = ("flax_gn", "experiments")
+
+# A module imports from the rows above its own. Modules of one row do not know each
+# other; a package counts as one module, and only its own modules know its private ones.
+ORDER = (
+    ("_linear", "_problem"),
+    ("_fusion",),
+    ("_statistics",),
+    ("_reference", "_xla", "_pallas"),
+    ("_dispatch",),
+    ("functional",),
+    ("sharding",),
+    ("_layers", "weight_standardization"),
+    ("linen", "nnx"),
+    ("models", "convert"),
+)
+ROW = {name: row for row, names in enumerate(ORDER) for name in names}
+
+# numpy comes with jax, which is built on it.
+FOREIGN = {"flax", "jax", "numpy"}
+
+LONGEST = {"flax_gn": 400, "experiments": 450}
+
+
+def _name(path: pathlib.Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {
+    _name(path): path
+    for package in PACKAGES
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
+LIBRARY = [name for name in MODULES if name.startswith("flax_gn.")]
+INITS = [name for name, path in MODULES.items() if path.name == "__init__.py"]
+
+
+def imported(module: str, source: str) -> set[str]:
+    """The modules that a module's source imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            relative = "." * node.level + (node.module or "")
+            package = module if module in INITS else module.rpartition(".")[0]
+            base = importlib.util.resolve_name(relative, package)
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                found.add(inner if inner in MODULES else base)
+    return found
+
+
+def _part(module: str) -> str:
+    """The module of the order that this one belongs to."""
+    return module.split(".")[1]
+
+
+def wrong(module: str, source: str) -> list[str]:
+    """The imports of a module of the library that go against the order."""
+    refused = []
+    for other in imported(module, source):
+        top = other.split(".")[0]
+        if top == "experiments" or other == "flax_gn":
+            refused.append(other)
+        elif top != "flax_gn":
+            if top not in FOREIGN | sys.stdlib_module_names:
+                refused.append(other)
+        elif _part(other) != _part(module) and (
+            ROW[_part(other)] >= ROW[_part(module)]
+            or "._" in other.removeprefix("flax_gn.")
+        ):
+            refused.append(other)
+    return refused
+
+
+@pytest.mark.parametrize("module", LIBRARY)
+def test_library_imports_only_what_lies_below(module):
+    assert _part(module) in ROW, f"give {module} its place in ORDER"
+    assert not wrong(module, MODULES[module].read_text())
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("_problem", "from flax_gn import _xla"),
+        ("_problem", "import flax_gn.functional"),
+        ("_problem", "def f():\n    from flax_gn._statistics import moments"),
+        ("_problem", "from ._statistics import moments"),
+        ("_xla", "from flax_gn._reference import group_norm"),
+        ("nnx", "from flax_gn import linen"),
+        ("linen", "from flax_gn import group_norm"),
+        ("models.resnet", "from flax_gn.convert import choose_groups"),
+        ("linen", "import flax_gn.convert._groups"),
+        ("linen", "import orbax.checkpoint"),
+        ("models.resnet", "from experiments import records"),
+    ],
+)
+def test_a_wrong_import_is_seen(module, source):
+    assert wrong(f"flax_gn.{module}", source)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("_xla", "from flax_gn import _statistics\nimport jax, math"),
+        ("convert._nnx", "from flax_gn.convert._groups import choose_groups"),
+        ("convert._nnx", "from ._groups import choose_groups"),
+        ("models.resnet", "from flax_gn.linen import GroupNorm"),
+    ],
+)
+def test_a_right_import_is_not(module, source):
+    assert not wrong(f"flax_gn.{module}", source)
+
+
+def test_no_module_imports_itself_in_a_circle():
+    graph = {
+        name: imported(name, path.read_text()) & set(MODULES)
+        for name, path in MODULES.items()
+    }
+    # A package's __init__ hands names on; importing a sibling does not go through it.
+    order = list(graphlib.TopologicalSorter(graph).static_order())
+    assert set(order) == set(MODULES)
+
+
+@pytest.mark.parametrize(
+    "module", [name for name in MODULES if name.startswith("experiments")]
+)
+def test_experiments_use_what_is_public(module):
+    others = imported(module, MODULES[module].read_text())
+    private = [name for name in others if name.startswith("flax_gn.") and "._" in name]
+    assert not private
+
+
+@pytest.mark.parametrize("module", INITS)
+def test_init_hands_names_on_and_defines_nothing(module):
+    body = ast.parse(MODULES[module].read_text()).body
+    if ast.get_docstring(ast.Module(body, [])) is not None:
+        body = body[1:]
+    handed_on, listed = set(), set()
+    for node in body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            handed_on |= {alias.asname or alias.name for alias in node.names}
+        else:
+            assert isinstance(node, ast.Assign), ast.unparse(node)
+            assert ast.unparse(node.targets[0]) == "__all__", ast.unparse(node)
+            listed = set(ast.literal_eval(node.value))
+    assert listed == handed_on
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_is_short_enough_to_read(module):
+    lines = len(MODULES[module].read_text().splitlines())
+    assert lines <= LONGEST[module.split(".")[0]]
