@@ -132,7 +132,13 @@ def _transpose(cotangents, *args, jaxpr, function, transpose, split):
 
 
 def _batch(axis_data, args, dims, *, jaxpr, function, transpose, split):
-    del jaxpr
+    used = {getattr(effect, "name", None) for effect in jaxpr.effects}
+    if all(dim is None for dim in dims) and axis_data.name not in used:
+        # jax asks even where nothing is mapped, and counts on getting it back so.
+        out = _linear_p.bind(
+            *args, jaxpr=jaxpr, function=function, transpose=transpose, split=split
+        )
+        return out, [None] * len(out)
     vmap = partial(
         jax.vmap,
         axis_name=axis_data.name,
