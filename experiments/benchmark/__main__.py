@@ -2,6 +2,7 @@
 
     python -m experiments.benchmark --quick
     python -m experiments.benchmark --layers sd15_64_320 --contenders all
+    python -m experiments.benchmark --layers --networks all
     python -m experiments.benchmark --figure experiments/benchmark/results/cpu.json
 
 Contenders run interleaved in one process and ratios are taken round by round; see
@@ -47,10 +48,10 @@ def main(argv: list[str] | None = None) -> None:
 
         print(f"wrote {report.figure(args.figure)}")
         return
-    if args.readme is not None:
+    if args.tables is not None:
         from experiments.benchmark import report
 
-        report.write_readme(args.readme)
+        report.write_tables(args.tables)
         return
     _keep_freed_memory(argv)
     _run(args)
@@ -58,12 +59,23 @@ def main(argv: list[str] | None = None) -> None:
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.benchmark", description=__doc__.splitlines()[0]
+        prog="python -m experiments.benchmark",
+        description=(__doc__ or "").splitlines()[0],
     )
     parser.add_argument(
         "--quick", action="store_true", help="a subset: 3 minutes on two CPU cores"
     )
-    parser.add_argument("--layers", nargs="+", help="ids from layer_shapes.csv")
+    parser.add_argument(
+        "--layers",
+        nargs="*",
+        help="ids from layer_shapes.csv; all of them unless --quick is given",
+    )
+    parser.add_argument(
+        "--networks",
+        nargs="*",
+        default=[],
+        help='networks whose whole training step to time too, or "all"',
+    )
     parser.add_argument(
         "--contenders", nargs="+", help='names as in the records, or "all"'
     )
@@ -89,10 +101,10 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "--figure", type=pathlib.Path, metavar="RECORD", help="redraw a record's plot"
     )
     parser.add_argument(
-        "--readme",
+        "--tables",
         type=pathlib.Path,
-        metavar="README",
-        help="rewrite its table from the committed record",
+        metavar="PAGE",
+        help="rewrite a page's tables from the committed records",
     )
     return parser.parse_args(argv)
 
@@ -111,12 +123,16 @@ def _keep_freed_memory(argv: list[str] | None) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     os.environ.setdefault("KERAS_BACKEND", "jax")
-    from experiments.benchmark import contenders, layers, measure, report
+    from experiments.benchmark import contenders, layers, measure, report, steps
     from experiments.benchmark.torch_contenders import VARIANTS, Torch
 
     table = layers.load()
-    layer_ids = args.layers or (QUICK_LAYERS if args.quick else list(table))
+    layer_ids = args.layers
+    if layer_ids is None:
+        layer_ids = QUICK_LAYERS if args.quick else list(table)
+    networks = list(steps.NETWORKS) if args.networks == ["all"] else args.networks
     _check("--layers", layer_ids, table)
+    _check("--networks", networks, steps.NETWORKS)
     _check("--dtypes", args.dtypes, measure.DTYPES)
     _check("--modes", args.modes, measure.MODES)
     names = args.contenders or (QUICK_CONTENDERS if args.quick else ["all"])
@@ -141,6 +157,7 @@ def _run(args: argparse.Namespace) -> None:
         "torch": torch.version if torch else None,
         "skipped": [],
         "results": [],
+        "steps": [],
     }
     seconds = args.seconds or (0.5 if args.quick else 2.0)
     for number, (layer, dtype, mode) in enumerate(cases, 1):
@@ -164,7 +181,16 @@ def _run(args: argparse.Namespace) -> None:
         records.write(args.out, record)
     if torch is not None:
         torch.close()
-    print(report.summary(record))
+    for network in networks:
+        for dtype in args.dtypes:
+            # A step takes a hundred times as long as a layer.
+            found = steps.case(network, dtype, names, seconds=10 * seconds)
+            record["steps"] += [dataclasses.asdict(result) for result in found]
+            print(f"{network} {dtype}\n{report.step_lines(found)}")
+            records.write(args.out, record)
+    records.write(args.out, record)
+    if record["results"]:
+        print(report.summary(record))
     print(f"wrote {args.out}")
 
 

@@ -84,7 +84,7 @@ def _linen(*, use_fast_variance: bool) -> Callable[[layers.Layer], Norm]:
                 dtype=x.dtype,
                 use_fast_variance=use_fast_variance,
             )
-            y = module.apply({"params": {"scale": gamma, "bias": beta}}, x)
+            y: Any = module.apply({"params": {"scale": gamma, "bias": beta}}, x)
             return _activate(layer, y)
 
         return apply
@@ -144,26 +144,26 @@ def _keras(layer: layers.Layer) -> Norm:
             layer.groups, epsilon=EPSILON, dtype=jnp.dtype(x.dtype).name
         )
         module.build(layer.shape)
-        y, _ = module.stateless_call([gamma, beta], [], x)
+        y, *_ = module.stateless_call([gamma, beta], [], x)
         return _activate(layer, y)
 
     return apply
 
 
-def _activate(layer, y):
+def _activate(layer: layers.Layer, y: jax.Array) -> jax.Array:
     return y if layer.activation is None else layer.activation(y)
 
 
 def _copy(layer: layers.Layer) -> Norm:
     """Reads x and writes as much: no norm can be faster."""
     del layer
-    return lambda x, gamma, beta: x + 1
+    return lambda x, *_: x + 1
 
 
 def _copy_step(layer: layers.Layer) -> Step:
     """Forward a copy; backward two arrays read and one written."""
     del layer
-    return lambda x, gamma, beta, dy: (x + 1, x + dy)
+    return lambda x, _gamma, _beta, dy: (x + 1, x + dy)
 
 
 def _scale_and_shift(layer: layers.Layer) -> Norm:

@@ -88,7 +88,6 @@ def case(
       torch_names: variants of torch to interleave.
     """
     arguments = _arguments(layer, dtype, mode)
-    x_bytes = arguments[0].nbytes
     timer = timing.timer()
     runs: dict[str, timing.Run] = {}
     results: dict[str, Result] = {}
@@ -98,7 +97,7 @@ def case(
             compiled, result = _compile(contender, layer, mode, arguments, result)
             jax.block_until_ready(compiled(*arguments))
             runs[contender.name] = timer(compiled, arguments)
-        except Exception as error:  # A contender's failure is its result.
+        except Exception as error:  # noqa: BLE001  A contender's failure is its result.
             result = dataclasses.replace(
                 result, error=f"{type(error).__name__}: {error}"[:400]
             )
@@ -121,7 +120,7 @@ def case(
     if torch is not None:
         torch.forget()
     return [
-        _timed(result, times, x_bytes) if result.contender in times else result
+        _timed(result, times) if result.contender in times else result
         for result in results.values()
     ]
 
@@ -161,7 +160,7 @@ def _compile(
     )
 
 
-def _timed(result: Result, times: dict[str, timing.Times], x_bytes: int) -> Result:
+def _timed(result: Result, times: dict[str, timing.Times]) -> Result:
     own = times[result.contender]
     linen, xla, copy = (
         times.get(name) for name in ("flax.linen", "flax_gn xla", "copy")

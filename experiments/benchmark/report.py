@@ -8,6 +8,7 @@ from typing import Any
 
 from experiments import markers
 from experiments.benchmark.measure import Result
+from experiments.benchmark.steps import StepResult
 
 RESULTS = pathlib.Path(__file__).with_name("results")
 Row = dict[str, Any]
@@ -15,17 +16,40 @@ Row = dict[str, Any]
 
 def case_lines(results: Sequence[Result]) -> str:
     """One line per contender, fastest first."""
-    timed = [r for r in results if r.seconds is not None]
     lines = [
-        f"  {r.contender:28} {1e3 * r.seconds:9.3f} ms"
+        f"  {r.contender:28} {1e3 * seconds:9.3f} ms"
         + _maybe("  {:5.2f} x flax.linen", r.times_linen)
         + _maybe("  {:4.0%} of copy", r.share_of_copy)
         + _maybe("  moved {:5.2f}|x|", r.moved)
         + _maybe("  kept {:4.2f}|x|", r.kept)
-        for r in sorted(timed, key=lambda r: r.seconds)
+        for seconds, r in _fastest_first(results)
     ]
     lines += [f"  {r.contender:28} failed: {r.error}" for r in results if r.error]
     return "\n".join(lines)
+
+
+def _fastest_first[T: (Result, StepResult)](
+    results: Sequence[T],
+) -> list[tuple[float, T]]:
+    timed = [(r.seconds, r) for r in results if r.seconds is not None]
+    return sorted(timed, key=lambda pair: pair[0])
+
+
+def step_lines(results: Sequence[StepResult]) -> str:
+    """One line per contender, fastest first."""
+    lines = [
+        f"  {r.contender:28} {1e3 * seconds:9.1f} ms"
+        + _maybe("  {:5.2f} x flax.linen", r.times_linen)
+        + _maybe("  temporaries {:7.1f} MB", _mega(r.temporaries))
+        + _maybe("  kept {:7.1f} MB", _mega(r.kept))
+        for seconds, r in _fastest_first(results)
+    ]
+    lines += [f"  {r.contender:28} failed: {r.error}" for r in results if r.error]
+    return "\n".join(lines)
+
+
+def _mega(count: int | None) -> float | None:
+    return None if count is None else count / 1e6
 
 
 def _maybe(form: str, value: float | None) -> str:
@@ -33,7 +57,7 @@ def _maybe(form: str, value: float | None) -> str:
 
 
 def geometric_mean(values: Iterable[float]) -> float:
-    """exp of the mean logarithm."""
+    """The exponential of the mean logarithm."""
     values = list(values)
     return math.exp(sum(map(math.log, values)) / len(values))
 
@@ -72,9 +96,9 @@ def load(path: pathlib.Path) -> Row:
 
 def figure(path: pathlib.Path) -> pathlib.Path:
     """Draws the record beside itself: times over flax.linen's, for each layer."""
-    import matplotlib
+    import matplotlib as mpl
 
-    matplotlib.use("Agg")
+    mpl.use("Agg")
     from matplotlib import pyplot as plt
 
     record = load(path)
@@ -157,14 +181,45 @@ def readme_table(record: Row) -> str:
         if name != "flax.linen":
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
     cases = len({(r["layer"], r["activation"]) for r in record["results"]})
-    lines += [
-        "",
+    source = (
         f"Geometric mean over {cases} layers, with the least and the most. "
-        f"{_machine(record)}; `{record['command']}`.",
+        f"{_machine(record)}; `{record['command']}`."
+    )
+    return "\n".join([*lines, "", source])
+
+
+def steps_table(record: Row) -> str:
+    """Whole training steps: time, and memory kept for the backward pass."""
+    rows = [row for row in record["steps"] if row["seconds"] is not None]
+    columns = list(dict.fromkeys((row["network"], row["dtype"]) for row in rows))
+    lines = [
+        "| step: times as fast as flax.linen; MB kept for the backward pass | "
+        + " | ".join(f"{network}, {dtype}" for network, dtype in columns)
+        + " |",
+        "|---|" + "---:|" * len(columns),
     ]
-    return "\n".join(lines)
+    for name in dict.fromkeys(row["contender"] for row in rows):
+        found = {
+            (row["network"], row["dtype"]): row
+            for row in rows
+            if row["contender"] == name
+        }
+        cells = [_step_cell(found.get(column)) for column in columns]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", f"{_machine(record)}; `{record['command']}`."])
 
 
-def write_readme(readme: pathlib.Path) -> None:
-    """Rewrites the README's table from the committed CPU record."""
-    markers.replace(readme, "benchmark", readme_table(load(RESULTS / "cpu.json")))
+def _step_cell(row: Row | None) -> str:
+    if row is None:
+        return "-"
+    return f"{row['times_linen']:.2f}; {row['kept'] / 1e6:.0f}"
+
+
+def write_tables(page: pathlib.Path) -> None:
+    """Rewrites a page's tables from the committed CPU records.
+
+    The page has markers for "benchmark", the layers, and may have some for "steps".
+    """
+    markers.replace(page, "benchmark", readme_table(load(RESULTS / "cpu.json")))
+    if "<!-- steps:begin -->" in page.read_text():
+        markers.replace(page, "steps", steps_table(load(RESULTS / "cpu_steps.json")))

@@ -106,8 +106,9 @@ def busy_seconds(folder: pathlib.Path) -> float:
     ]
     if not spans:
         raise RuntimeError(
-            "the profiler's trace has no device events; expected planes named /device:* "
-            f"with lines Stream* or XLA Ops, got {[p.name for p in data.planes]}"
+            "the profiler's trace has no device events; expected planes named "
+            "/device:* with lines Stream* or XLA Ops, got "
+            f"{[plane.name for plane in data.planes]}"
         )
     busy, end = 0.0, 0.0
     for start, stop in sorted(spans):

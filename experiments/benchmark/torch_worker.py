@@ -9,7 +9,7 @@ import json
 import sys
 import time
 
-import torch
+import torch  # pyright: ignore[reportMissingImports]  # not a dependency
 
 _ACTIVATIONS = {
     "none": lambda y: y,
@@ -86,7 +86,7 @@ def main():
                 cases[request["name"]] = case = _Case(request)
                 case.run()
                 answer = {"seconds": time.perf_counter() - began}
-            except Exception as error:  # Any failure is the contender's result.
+            except Exception as error:  # noqa: BLE001  Any failure is the contender's result.
                 answer = {"error": f"{type(error).__name__}: {error}"[:400]}
         elif request["ask"] == "run":
             answer = {"seconds": cases[request["name"]].seconds()}

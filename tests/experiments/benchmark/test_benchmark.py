@@ -1,0 +1,133 @@
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from experiments.benchmark import __main__ as benchmark
+from experiments.benchmark import contenders, layers, measure, report, timing
+
+ROOT = pathlib.Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory):
+    """What the command writes, run as a user runs it."""
+    out = tmp_path_factory.mktemp("benchmark") / "record.json"
+    command = [sys.executable, "-m", "experiments.benchmark", "--out", str(out)]
+    options = ["--layers", "diffusion_policy", "--seconds", "0", "--activation", "with"]
+    run = subprocess.run(
+        [*command, *options, "--contenders", "flax_gn xla", "flax.linen", "copy"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "diffusion_policy float32 forward mish" in run.stdout
+    return out
+
+
+def test_the_record_has_a_time_for_every_case_and_contender(record):
+    rows = json.loads(record.read_text())["results"]
+    cases = {(row["contender"], row["dtype"], row["mode"]) for row in rows}
+    assert cases == {
+        (contender, dtype, mode)
+        for contender in ("flax_gn xla", "flax.linen", "copy")
+        for dtype in ("float32", "bfloat16")
+        for mode in ("forward", "step")
+    }
+    assert all(row["seconds"] > 0 for row in rows)
+    assert all(row["error"] is None for row in rows)
+
+
+def test_the_record_says_where_and_when_it_was_made(record):
+    loaded = json.loads(record.read_text())
+    assert {"date", "commit", "device", "processor", "versions"} <= set(loaded)
+    assert "--layers diffusion_policy" in loaded["command"]
+    assert loaded["allocator"]["MALLOC_MMAP_MAX_"] == "0"
+
+
+def test_flax_gn_keeps_x_and_little_more(record):
+    rows = json.loads(record.read_text())["results"]
+    kept = {(row["contender"], row["dtype"]): row["kept"] for row in rows}
+    assert kept["flax_gn xla", "bfloat16"] < 1.05
+    assert kept["flax.linen", "bfloat16"] > 4
+
+
+def test_the_figure_is_drawn_from_the_record(record):
+    figure = report.figure(record)
+    assert figure == record.with_suffix(".png")
+    assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_table_shows_geometric_means_and_extremes():
+    def row(layer, ratio):
+        return {
+            "contender": "mine",
+            "layer": layer,
+            "activation": "none",
+            "mode": "forward",
+            "dtype": "float32",
+            "seconds": 1.0,
+            "times_linen": ratio,
+        }
+
+    table = report.readme_table(
+        {
+            "results": [row("a", 2.0), row("b", 8.0)],
+            "processor": "P",
+            "cores": 2,
+            "device": "1 x cpu",
+            "versions": {"jax": "1", "flax": "2"},
+            "date": "2026-01-02T03:04:05",
+            "command": "run",
+        }
+    )
+    assert "| mine | 4.00 (2.00 to 8.00) | - | - | - |" in table
+    assert "over 2 layers" in table
+    assert "2026-01-02; `run`." in table
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--layers", "nope"], "--layers: expected some of r50_root"),
+        (
+            ["--dtypes", "int8"],
+            "--dtypes: expected some of float32, bfloat16; got int8",
+        ),
+        (["--contenders", "nope"], "--contenders: expected some of flax_gn xla"),
+        (["--networks", "nope"], "--networks: expected some of ResNet-50"),
+    ],
+)
+def test_an_unknown_name_is_refused_before_any_work(options, message, monkeypatch):
+    monkeypatch.setattr(benchmark, "_keep_freed_memory", lambda _: None)
+    monkeypatch.setattr(measure, "case", lambda *_, **__: pytest.fail("it went on"))
+    with pytest.raises(SystemExit, match=message):
+        benchmark.main(options)
+
+
+def test_contenders_agree_with_each_other():
+    layer = layers.load()["diffusion_policy"]
+    x, gamma, beta = measure._arguments(layer, "float32", "forward")
+    ours = contenders.ALL["flax_gn xla"].norm(layer)(x, gamma, beta)
+    for name, contender in contenders.ALL.items():
+        if contender.installed and contender.floor_step is None:
+            theirs = contender.norm(layer)(x, gamma, beta)
+            assert abs(theirs - ours).max() < 1e-4, name
+
+
+def test_ratios_pair_runs_of_one_round():
+    slow = timing.Times((4.0, 40.0, 4.0))
+    fast = timing.Times((1.0, 20.0, 1.0))
+    assert fast.times_faster_than(slow) == 4
+
+
+def test_rounds_go_on_until_the_time_is_spent_and_the_order_turns():
+    order = []
+    runs = {name: lambda name=name: order.append(name) or 1.0 for name in "ab"}
+    times = timing.run_rounds(runs, seconds=0, least=3)
+    assert order == ["a", "b", "b", "a", "a", "b"]
+    assert times["a"].seconds == (1.0, 1.0, 1.0)
