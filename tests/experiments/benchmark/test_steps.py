@@ -1,4 +1,5 @@
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +45,7 @@ def test_every_contender_is_timed_and_the_floors_of_layers_are_left_out(network)
     names = [result.contender for result in results]
     assert "scale and shift" in names
     assert not {"copy", "three passes"} & set(names)
-    assert all(result.seconds > 0 for result in results)
+    assert all((result.seconds or 0) > 0 for result in results)
     (linen,) = (r for r in results if r.contender == "flax.linen")
     assert linen.times_linen == 1
 
@@ -54,8 +55,8 @@ def test_flax_gn_keeps_less_for_the_backward_pass_than_flax(network):
         results = steps.case(
             network, "bfloat16", ["flax_gn xla", "flax.linen"], seconds=0
         )
-    kept = {result.contender: result.kept for result in results}
-    assert kept["flax_gn xla"] < 0.6 * kept["flax.linen"]
+    kept = {result.contender: result.kept or 0 for result in results}
+    assert 0 < kept["flax_gn xla"] < 0.6 * kept["flax.linen"]
 
 
 def test_the_unet_block_keeps_its_shape_and_uses_both_inputs():
@@ -65,7 +66,8 @@ def test_the_unet_block_keeps_its_shape_and_uses_both_inputs():
     embedding = jax.random.normal(jax.random.key(1), (2, 6))
     y, variables = block.init_with_output(jax.random.key(2), (x, embedding))
     assert y.shape == x.shape
-    assert not np.allclose(y, block.apply(variables, (x, -embedding)))
+    other: Any = block.apply(variables, (x, -embedding))
+    assert not np.allclose(y, other)
 
 
 def test_a_contender_that_fails_is_reported_and_the_others_are_timed(
@@ -79,4 +81,4 @@ def test_a_contender_that_fails_is_reported_and_the_others_are_timed(
     results = steps.case(network, "float32", ["broken", "flax.linen"], seconds=0)
     assert results[0].error == "RuntimeError: no kernel for 2 groups"
     assert results[0].seconds is None
-    assert results[1].seconds > 0
+    assert results[1].seconds is not None
