@@ -101,6 +101,7 @@ def _measure(args: argparse.Namespace) -> dict:
     if torch is not None:
         torch.close()
     options = " --quick" if args.quick else ""
+    options += " --torch-python PYTHON" if args.torch_python else ""
     return records.stamp("dm-haiku", "equinox", "keras") | {
         "command": f"python -m experiments.numerics{options}",
         "torch": torch.version if torch else None,

@@ -47,7 +47,10 @@ class Torch:
 
     def __init__(self, python: str):
         worker = pathlib.Path(__file__).with_name("torch_worker.py")
-        self._folder = tempfile.TemporaryDirectory()
+        refusal = ValueError(
+            f"--torch-python must name a Python that can import torch; {python} "
+            "cannot. Install torch there or leave the option out."
+        )
         try:
             self._process = subprocess.Popen(
                 [python, str(worker)],
@@ -55,12 +58,14 @@ class Torch:
                 stdout=subprocess.PIPE,
                 text=True,
             )
+        except OSError:
+            raise refusal from None
+        try:
             self.version: str = self._answer()["version"]
-        except (json.JSONDecodeError, OSError):
-            raise ValueError(
-                f"--torch-python must name a Python that can import torch; {python} "
-                "cannot. Install torch there or leave the option out."
-            ) from None
+        except json.JSONDecodeError:
+            self._process.communicate()
+            raise refusal from None
+        self._folder = tempfile.TemporaryDirectory()
 
     def normalise(self, name: str, case: Case, x: np.ndarray) -> np.ndarray:
         """Group norm of x by one of the names in `TORCH`, as float32.

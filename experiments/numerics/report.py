@@ -3,7 +3,7 @@
 import json
 import math
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from experiments import markers
@@ -44,10 +44,10 @@ def number(value: float) -> str:
 def error(value: float) -> str:
     """An error with two digits.
 
-    >>> error(1.234e-7), error(0.25), error(320.4)
-    ('1.2e-7', '0.25', '320')
+    >>> error(1.234e-7), error(0.25), error(320.4), error(0.0)
+    ('1.2e-7', '0.25', '320', '0')
     """
-    if 0.1 <= value < 1000:
+    if value == 0 or 0.1 <= value < 1000:
         return f"{float(f'{value:.2g}'):g}"
     digits, exponent = f"{value:.1e}".split("e")
     return f"{digits}e{int(exponent)}"
@@ -59,95 +59,59 @@ def _error(row: Row, field: str = "y") -> str:
     return "not finite" if (row["failed"] or "").endswith("not finite") else "fails"
 
 
-def _table(
-    corner: str,
-    columns: Sequence[Any],
-    rows: Iterable[tuple[str, dict[Any, str]]],
-    form: Callable[[Any], str] = number,
-) -> str:
+def _table(corner: str, cells: Iterable[tuple[str, float, str]]) -> str:
+    """A table of (row, column, text), rows as they come and columns sorted."""
+    rows: dict[str, dict[float, str]] = {}
+    for row, column, text in cells:
+        rows.setdefault(row, {})[column] = text
+    columns = sorted({column for texts in rows.values() for column in texts})
     lines = [
-        f"| {corner} | " + " | ".join(map(form, columns)) + " |",
+        f"| {corner} | " + " | ".join(map(number, columns)) + " |",
         "|---|" + "---:|" * len(columns),
     ]
-    for title, cells in rows:
-        line = " | ".join(cells.get(column, "-") for column in columns)
-        lines.append(f"| {title} | {line} |")
+    for row, texts in rows.items():
+        line = " | ".join(texts.get(column, "-") for column in columns)
+        lines.append(f"| {row} | {line} |")
     return "\n".join(lines)
-
-
-def _names(record: Row) -> list[str]:
-    return list(dict.fromkeys(row["peer"] for row in record["results"]))
-
-
-def _columns(rows: Sequence[Row], field: str) -> list[Any]:
-    return sorted({row[field] for row in rows})
 
 
 def _by_mean(record: Row, dtype: str) -> str:
     rows = select(record, dtype=dtype, values=_VALUES, outlier=None)
     return _table(
-        "mean / deviation",
-        _columns(rows, "mean"),
-        (
-            (name, {row["mean"]: _error(row) for row in rows if row["peer"] == name})
-            for name in _names(record)
-        ),
+        "mean / deviation", ((row["peer"], row["mean"], _error(row)) for row in rows)
     )
 
 
-def _by_size(record: Row, mean: float, dtype: str = "float32") -> str:
-    rows = [
-        row
-        for row in select(record, dtype=dtype, mean=mean)
-        if row["values"] != _VALUES
-    ]
+def _by_size(record: Row, mean: float) -> str:
     return _table(
         "values in a group",
-        _columns(rows, "values"),
         (
-            (name, {row["values"]: _error(row) for row in rows if row["peer"] == name})
-            for name in _names(record)
+            (row["peer"], row["values"], _error(row))
+            for row in select(record, dtype="float32", mean=mean)
+            if row["values"] != _VALUES
         ),
     )
 
 
 def _outliers(record: Row) -> str:
-    rows = [row for row in select(record, values=_VALUES) if row["outlier"]]
     return _table(
-        "mean / deviation, outlier",
-        _columns(rows, "mean"),
+        "outlier, mean / deviation",
         (
-            (
-                f"{name}, {outlier}",
-                {
-                    row["mean"]: _error(row)
-                    for row in rows
-                    if (row["peer"], row["outlier"]) == (name, outlier)
-                },
-            )
-            for name in _names(record)
-            for outlier in dict.fromkeys(row["outlier"] for row in rows)
+            (f"{row['outlier']}, {row['peer']}", row["mean"], _error(row))
+            for row in select(record, values=_VALUES)
+            if row["outlier"]
         ),
     )
 
 
 def _gradients(record: Row) -> str:
-    rows = select(record, dtype="float32", values=_VALUES, outlier=None)
     return _table(
-        "mean / deviation, gradient",
-        _columns(rows, "mean"),
+        "gradient, mean / deviation",
         (
-            (
-                f"{name}, {field}",
-                {
-                    row["mean"]: _error(row, field)
-                    for row in rows
-                    if row["peer"] == name
-                },
-            )
-            for name in _names(record)
-            if name in peers.WITH_GRADIENTS
+            (f"{field}, {row['peer']}", row["mean"], _error(row, field))
             for field in ("dx", "dgamma")
+            for row in select(record, dtype="float32", values=_VALUES, outlier=None)
+            if row["peer"] in peers.WITH_GRADIENTS
         ),
     )
 
@@ -171,8 +135,6 @@ TABLES: dict[str, Callable[[Row], str]] = {
     "numerics-bfloat16": lambda record: _by_mean(record, "bfloat16"),
     "numerics-float16": lambda record: _by_mean(record, "float16"),
     "numerics-sizes": lambda record: _by_size(record, 0.0),
-    "numerics-sizes-bfloat16": lambda record: _by_size(record, 0.0, "bfloat16"),
-    "numerics-sizes-float16": lambda record: _by_size(record, 0.0, "float16"),
     "numerics-sizes-mean": lambda record: _by_size(record, cases.LARGE_MEAN),
     "numerics-outliers": _outliers,
     "numerics-gradients": _gradients,
@@ -216,10 +178,11 @@ def figure(record: Row, path: pathlib.Path) -> None:
             for mean in (0.0, cases.LARGE_MEAN)
         ),
     ]
+    names = dict.fromkeys(row["peer"] for row in record["results"])
     fig = Figure(figsize=(13, 4.4), layout="tight")
     axes = fig.subplots(1, len(panels), sharey=True)
     for ax, (title, field, rows) in zip(axes, panels, strict=True):
-        for index, name in enumerate(_names(record)):
+        for index, name in enumerate(names):
             own = sorted(
                 (row for row in rows if row["peer"] == name), key=lambda r: r[field]
             )
