@@ -87,7 +87,7 @@ def test_the_text_of_the_page():
     worst = max(r["y"] for r in report.select(RECORD, peer=OURS, dtype="float32"))
     assert f"its largest error is {report.error(worst)}" in text
     two = report.select(RECORD, peer="haiku", dtype="bfloat16", values=2)
-    assert f"haiku is {report.error(two[0]['y'])} off" in text
+    assert f"is {report.error(two[0]['y'])} off in bfloat16 with two values" in text
     largest = report.select(RECORD, peer="torch channels-last", values=10_000_000)
     error = next(r["y"] for r in largest if (r["dtype"], r["mean"]) == ("float32", 0))
     assert f"{report.error(error)} off at 10^7 values" in text
