@@ -1,7 +1,7 @@
 """Records of measured runs: JSON files that say where and when they were made."""
 
 import dataclasses
-import datetime
+import datetime as dt
 import importlib.metadata
 import json
 import os
@@ -23,7 +23,7 @@ def stamp(*packages: str) -> dict[str, Any]:
     """
     devices = jax.devices()
     return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
         "device": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
         "processor": _processor(),
@@ -73,7 +73,7 @@ def _commit() -> str | None:
 
 def _processor() -> str:
     try:
-        with open("/proc/cpuinfo") as lines:
+        with pathlib.Path("/proc/cpuinfo").open() as lines:
             for line in lines:
                 if line.startswith("model name"):
                     return line.split(":", 1)[1].strip()

@@ -42,7 +42,7 @@ def group_stats(problem: Problem, operands: Operands) -> tuple[jax.Array, jax.Ar
 def _groups_apart(
     problem: Problem, operands: Operands
 ) -> tuple[jax.Array, jax.Array | None]:
-    """x and mask as (*kept, *spatial, G, C/G); masked values become zero."""
+    """Splits x and mask: (*kept, *spatial, G, C/G); masked values become zero."""
     x, mask = operands.x.astype(problem.compute_dtype), operands.mask
     shape = (*x.shape[:-1], problem.groups, x.shape[-1] // problem.groups)
     if mask is None:

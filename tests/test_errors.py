@@ -133,7 +133,7 @@ BAD_CALLS = [
         ValueError,
         "activation must",
         "NoneType",
-        activation=lambda z: None,
+        activation=lambda _: None,
     ),
     _bad(
         "activation_bool",

@@ -100,11 +100,11 @@ class TestBatch:
         check.values(BATCH, data, y, implementation)
 
 
-def _specs(case, data):
+def _specs(data):
     """PartitionSpecs that split axis 1 of what has it."""
 
-    def spec(array, whole=False):
-        if array is None or whole or array.ndim < 3:
+    def spec(array):
+        if array is None or array.ndim < 3:
             return PartitionSpec()
         return PartitionSpec(None, "space")
 
@@ -124,8 +124,8 @@ class TestAxisName:
         f = jax.shard_map(
             function(case, implementation, axis_name="space"),
             mesh=_mesh(("space", DEVICES)),
-            in_specs=_specs(case, data),
-            out_specs=_specs(case, data)[0],
+            in_specs=_specs(data),
+            out_specs=_specs(data)[0],
         )
 
         @jax.jit
