@@ -70,6 +70,8 @@ def linear_call(
 def _bind(
     function: Flat, transpose: Flat, split: int, *args: jax.Array
 ) -> list[jax.Array]:
+    varying = frozenset().union(*map(_varying, args))
+    args = (*args[:split], *(_vary(a, varying) for a in args[split:]))
     return _linear_p.bind(
         *args,
         jaxpr=jax.make_jaxpr(function)(*args),
@@ -77,6 +79,21 @@ def _bind(
         transpose=transpose,
         split=split,
     )
+
+
+def _varying(value: jax.Array) -> frozenset:
+    """The axes of a shard_map along which devices hold values of their own."""
+    return jax.typeof(value).manual_axis_type.varying
+
+
+def _vary(value: jax.Array, axes: frozenset) -> jax.Array:
+    """Makes a value that all devices share one of each device.
+
+    A transpose written by hand sums over what its own device holds. That the sum goes
+    on over the devices is the transpose of this cast, and jax's business.
+    """
+    missing = tuple(axes - _varying(value))
+    return jax.lax.pcast(value, missing, to="varying") if missing else value
 
 
 @_linear_p.def_impl
@@ -126,7 +143,9 @@ def _transpose(cotangents, *args, jaxpr, function, transpose, split):
     cotangents = map(ad.instantiate_zeros, cotangents)
     out = _bind(transpose, function, split, *residuals, *cotangents)
     return [None] * split + [
-        value if ad.is_undefined_primal(argument) else None
+        _vary(value, argument.aval.manual_axis_type.varying)
+        if ad.is_undefined_primal(argument)
+        else None
         for value, argument in zip(out, linear, strict=True)
     ]
 

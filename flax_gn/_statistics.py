@@ -69,21 +69,17 @@ def _moments_jvp(problem, primals, tangents):
         x, mask, value = saved
         dx = where(mask, dx.astype(problem.compute_dtype))
         centred = _centred_by_mean(problem, x, mask, value)
-        sums = sum_over_devices(
-            problem, (group_sum(problem, dx), group_sum(problem, centred * dx))
-        )
-        return sums[0] / value.count, 2 * sums[1] / value.count
+        return group_sum(problem, dx), 2 * group_sum(problem, centred * dx)
 
     def transpose(saved, cotangents):
         x, mask, value = saved
-        sums = sum_over_devices(
-            problem, (cotangents[0] / value.count, 2 * cotangents[1] / value.count)
-        )
-        constant, slope = (to_channels(total, x.shape[-1]) for total in sums)
-        dx = constant + slope * _centred_by_mean(problem, x, mask, value)
+        constant, slope = (to_channels(total, x.shape[-1]) for total in cotangents)
+        dx = constant + 2 * slope * _centred_by_mean(problem, x, mask, value)
         return where(mask, dx).astype(x.dtype)
 
-    shift, var = linear_call(tangent, transpose, (x, mask, value), tangents[0])
+    sums = linear_call(tangent, transpose, (x, mask, value), tangents[0])
+    # Outside of the call, for jax transposes an all-reduce in more than one way.
+    shift, var = (s / value.count for s in sum_over_devices(problem, sums))
     zeros = jax.tree.map(jnp.zeros_like, value)
     return value, zeros._replace(shift=shift, var=var)
 
