@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from flax_gn import _fusion
 from flax_gn._linear import linear_call
 from flax_gn._problem import Problem
 
@@ -46,10 +47,12 @@ def moments(problem: Problem, x: jax.Array, mask: jax.Array | None) -> Moments:
         pilot, count = _pilot_and_count(problem, x)
     else:
         pilot, count = _masked_pilot_and_count(problem, x, mask)
-    first = (x, to_channels(pilot, x.shape[-1]))
-    first, second = separate_reads(first, 2)
-    total = group_sum(problem, _centred(problem, *first, mask))
-    square = group_sum(problem, jnp.square(_centred(problem, *second, mask)))
+    read = _fusion.next_pass(problem.reduced, x, to_channels(pilot, x.shape[-1]))
+    first, second = (
+        _centred(problem, x, centre, mask) for x, centre in separate_reads(read, 2)
+    )
+    sums = spatial_sums(problem, first, jnp.square(second))
+    total, square = (fold(problem, per_channel) for per_channel in sums)
     divisor = jnp.maximum(count, 1)
     shift = total / divisor
     var = jnp.maximum(square / divisor - jnp.square(shift), 0)
@@ -187,18 +190,20 @@ def group_sum(problem: Problem, value: jax.Array) -> jax.Array:
 
 
 def spatial_sum(problem: Problem, value: jax.Array) -> jax.Array:
-    """Sum over the reduced axes, per channel: (*kept, 1, ..., C).
+    """Sum over the reduced axes, per channel: (*kept, 1, ..., C)."""
+    return _fusion.spatial_sum(problem.reduced, value)
 
-    The barrier keeps XLA from merging this sum with a later one over samples or
-    channels, after which the two would no longer share one read of ``value``.
-    """
-    total = jnp.sum(value, problem.reduced, keepdims=True)
-    return jax.lax.optimization_barrier(total)
+
+def spatial_sums(
+    problem: Problem, a: jax.Array, b: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """`spatial_sum` of two arrays that are computed from the same ones."""
+    return _fusion.spatial_sums(problem.reduced, a, b)
 
 
 def fold(problem: Problem, per_channel: jax.Array) -> jax.Array:
     """Sum over the channels of each group: (..., C) to (..., G)."""
-    return jnp.sum(_split(problem, per_channel), -1)
+    return _fusion.sum_last(_split(problem, per_channel))
 
 
 def to_channels(per_group: jax.Array, channels: int) -> jax.Array:

@@ -11,10 +11,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from flax_gn import _statistics
+from flax_gn import _fusion, _statistics
 from flax_gn._linear import linear_call
 from flax_gn._problem import Operands, Problem
-from flax_gn._statistics import Moments, fold, spatial_sum, to_channels, where
+from flax_gn._statistics import (
+    Moments,
+    fold,
+    spatial_sum,
+    spatial_sums,
+    to_channels,
+    where,
+)
 
 
 class Saved(NamedTuple):
@@ -97,9 +104,8 @@ def _affine(x_hat, coefficients: Coefficients):
 
 def _apply(problem, saved: Saved):
     """y = activation(gamma * x_hat + beta)."""
-    _, (x, coefficients) = _statistics.separate_reads(
-        (saved.x, _coefficients(problem, saved)), 2
-    )
+    read = _fusion.next_pass(problem.reduced, saved.x, _coefficients(problem, saved))
+    _, (x, coefficients) = _statistics.separate_reads(read, 2)
     y = _affine(_x_hat(problem, x, saved.mask, coefficients), coefficients)
     if problem.activation is not None:
         y = problem.activation(y)
@@ -139,21 +145,23 @@ def _cotangent(problem, saved: Saved, dy):
     They are centred: sum(dz * x) would lose digits when the mean is large.
     """
     mask, dtype = saved.mask, problem.compute_dtype
-    reads = _statistics.separate_reads((saved.x, dy, _coefficients(problem, saved)), 4)
-    first, second, third = (
+    next_pass = partial(_fusion.next_pass, problem.reduced)
+    read = next_pass((saved.x, dy), _coefficients(problem, saved))
+    reads = _statistics.separate_reads(read, 4)
+    first, second = (
         (dy.astype(dtype), _x_hat(problem, x, mask, coefficients))
-        for x, dy, coefficients in reads[1:]
+        for (x, dy), coefficients in reads[1:3]
     )
     if problem.activation is not None:
-        # Once for all three: the derivative costs more than a pass over memory.
-        z = _affine(first[1], reads[1][2])
-        (dz,) = jax.vjp(problem.activation, z)[1](first[0])
-        first, second, third = ((dz, x_hat) for _, x_hat in (first, second, third))
-    sum_dz = spatial_sum(problem, first[0])
-    sum_kept_dz = sum_dz if mask is None else spatial_sum(problem, where(mask, first[0]))
-    sum_dz_x_hat = spatial_sum(problem, second[0] * second[1])
+        # Once for both: the derivative costs more than a pass over memory.
+        dz = _dz(problem, *first, reads[1][1])
+        first, second = ((dz, x_hat) for _, x_hat in (first, second))
+    sum_dz, sum_dz_x_hat = spatial_sums(problem, first[0], second[0] * second[1])
+    sum_kept_dz = (
+        sum_dz if mask is None else spatial_sum(problem, where(mask, first[0]))
+    )
 
-    coefficients = reads[0][2]
+    coefficients = reads[0][1]
     slope = coefficients.rstd
     if coefficients.gamma is not None:
         slope = slope * coefficients.gamma
@@ -162,16 +170,32 @@ def _cotangent(problem, saved: Saved, dy):
         to_channels(total / saved.moments.count, saved.x.shape[-1])
         for total in _statistics.sum_over_devices(problem, sums)
     )
+    (x, dy), (coefficients, slope, mean, mean_x_hat) = next_pass(
+        reads[3][0], (reads[3][1], slope, mean, mean_x_hat)
+    )
     _, (slope, mean, mean_x_hat) = _statistics.separate_reads(
         (slope, mean, mean_x_hat), 2
     )
-    dz, x_hat = third
+    x_hat = _x_hat(problem, x, mask, coefficients)
+    dz = dy.astype(dtype)
+    if problem.activation is not None:
+        # On a GPU it costs less to form dz again than to keep it in memory.
+        dz = _fusion.on_gpu(
+            lambda _, *again: _dz(problem, *again),
+            lambda dz, *_: dz,
+            *(first[0], dz, x_hat, coefficients),
+        )
     dx = where(mask, slope * dz - mean - x_hat * mean_x_hat)
     return (
         dx.astype(saved.x.dtype),
         _sum_to(saved.gamma, sum_dz_x_hat),
         _sum_to(saved.beta, sum_dz),
     )
+
+
+def _dz(problem, dy, x_hat, coefficients: Coefficients):
+    """The cotangent of z, the activation's argument."""
+    return jax.vjp(problem.activation, _affine(x_hat, coefficients))[1](dy)[0]
 
 
 def _sum_to(parameter, value):
