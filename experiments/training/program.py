@@ -1,0 +1,160 @@
+"""The compiled parts of a run: several training steps at once, and the evaluation."""
+
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from experiments.training.config import Config
+
+Tree = Any
+AXIS = "data"
+EVALUATION_BATCH = 512
+
+
+class State(NamedTuple):
+    """All that a step changes."""
+
+    params: Tree
+    stats: Tree
+    optimizer: Tree
+
+
+class Task(Protocol):
+    """What is trained. Batches are trees of arrays whose first axis counts examples."""
+
+    def init(self, seed: int) -> tuple[Tree, Tree]: ...
+    def loss(
+        self, params: Tree, stats: Tree, batch: Tree
+    ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]: ...
+    def evaluate(
+        self, params: Tree, stats: Tree, batch: Tree
+    ) -> dict[str, jax.Array]: ...
+    def training_batch(
+        self, config: Config, epoch: int, start: int, n: int
+    ) -> Tree: ...
+    def evaluation_batches(self, size: int) -> Any: ...
+    @property
+    def evaluation_examples(self) -> int: ...
+
+
+def optimizer(config: Config) -> optax.GradientTransformation:
+    """Stochastic gradient descent with momentum, as the config says."""
+    if config.schedule == "cosine":
+        rate = optax.cosine_decay_schedule(config.peak_rate, config.steps)
+    else:
+        drops = {round(part * config.steps): 0.1 for part in (0.3, 0.6, 0.9)}
+        rate = optax.piecewise_constant_schedule(config.peak_rate, drops)
+    return optax.chain(
+        optax.add_decayed_weights(config.weight_decay),
+        optax.sgd(rate, momentum=config.momentum),
+    )
+
+
+class Program:
+    """Trains and evaluates one task under one config but for its seed.
+
+    It compiles once, at the first call, and serves every seed.
+    """
+
+    def __init__(self, task: Task, config: Config):
+        self.task = task
+        self._devices = jax.devices()[: config.devices]
+        if len(self._devices) < config.devices:
+            raise ValueError(
+                f"the config asks for {config.devices} devices; there are "
+                f"{len(self._devices)}"
+            )
+        self._config = config
+        self._optimizer = optimizer(config)
+        self._mesh = jax.make_mesh(
+            (config.devices,),
+            (AXIS,),
+            axis_types=(AxisType.Auto,),
+            devices=self._devices,
+        )
+        if config.parallelism == "pmap":
+            self._train = jax.pmap(
+                self._steps,
+                axis_name=AXIS,
+                in_axes=(None, 0),
+                out_axes=None,
+                devices=self._devices,
+            )
+        else:
+            self._train = jax.jit(self._steps)
+        self._evaluate = jax.jit(task.evaluate)
+
+    def init(self, seed: int) -> State:
+        """The state before the first step."""
+        params, stats = self.task.init(seed)
+        return State(params, stats, jax.jit(self._optimizer.init)(params))
+
+    def train(self, state: State, batch: Tree) -> tuple[State, dict[str, np.ndarray]]:
+        """Runs the steps that a batch of (steps * global batch) examples holds.
+
+        Returns:
+          The new state, and what the task reports summed over devices, per step.
+        """
+        steps = (-1, self._config.global_batch)
+        batch = jax.tree.map(lambda a: a.reshape(*steps, *a.shape[1:]), batch)
+        if self._config.parallelism == "pmap":
+            batch = jax.tree.map(self._for_each_device, batch)
+        else:
+            batch = self._split(batch, PartitionSpec(None, AXIS))
+        state, sums = self._train(state, batch)
+        return state, jax.tree.map(np.asarray, sums)
+
+    def evaluate(self, state: State) -> dict[str, float]:
+        """What the task reports over its evaluation set, per example."""
+        devices = self._config.devices
+        size = -(-EVALUATION_BATCH // devices) * devices
+        totals: dict[str, float] = {}
+        for batch in self.task.evaluation_batches(size):
+            batch = self._split(batch, PartitionSpec(AXIS))
+            for name, value in self._evaluate(state.params, state.stats, batch).items():
+                totals[name] = totals.get(name, 0.0) + float(value)
+        count = self.task.evaluation_examples
+        return {name: total / count for name, total in totals.items()}
+
+    def _for_each_device(self, array: np.ndarray) -> np.ndarray:
+        """(steps, devices * batch, ...) to (devices, steps, batch, ...)."""
+        steps, _, *rest = array.shape
+        array = array.reshape(steps, self._config.devices, self._config.batch, *rest)
+        return array.swapaxes(0, 1)
+
+    def _split(self, batch: Tree, spec: PartitionSpec) -> Tree:
+        return jax.device_put(batch, NamedSharding(self._mesh, spec))
+
+    def _steps(self, state: State, batches: Tree) -> tuple[State, dict[str, jax.Array]]:
+        """Several steps in one loop on the device: one dispatch for all of them."""
+        state, sums = jax.lax.scan(self._step, state, batches)
+        if self._config.parallelism == "pmap":
+            # Training never reads the running averages, and they are linear in what
+            # they average, so to average them now is to average them at every step.
+            state = state._replace(stats=_mean_over_devices(state.stats))
+            sums = jax.lax.psum(sums, AXIS)
+        return state, sums
+
+    def _step(self, state: State, batch: Tree) -> tuple[State, dict[str, jax.Array]]:
+        gradients, (stats, sums) = jax.grad(self.task.loss, has_aux=True)(
+            state.params, state.stats, batch
+        )
+        if self._config.parallelism == "pmap":
+            gradients = _mean_over_devices(gradients)
+        updates, optimizer = self._optimizer.update(
+            gradients, state.optimizer, state.params
+        )
+        params = optax.apply_updates(state.params, updates)
+        return State(params, stats, optimizer), sums
+
+
+def _mean_over_devices(tree: Tree) -> Tree:
+    """One all-reduce for the whole tree: with small networks each costs the same."""
+    if not jax.tree.leaves(tree):
+        return tree
+    flat, unravel = ravel_pytree(tree)
+    return unravel(jax.lax.pmean(flat, AXIS))
