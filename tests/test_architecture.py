@@ -47,10 +47,11 @@ LIBRARY = [name for name in MODULES if name.startswith("flax_gn.")]
 INITS = [name for name, path in MODULES.items() if path.name == "__init__.py"]
 
 
-def imported(module: str, source: str) -> set[str]:
-    """The modules that a module's source imports, anywhere in it."""
+def imported(module: str, source: str, *, at_top: bool = False) -> set[str]:
+    """The modules that a module's source imports, anywhere in it or at its top."""
+    tree = ast.parse(source)
     found = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in tree.body if at_top else ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
