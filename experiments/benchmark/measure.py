@@ -87,7 +87,7 @@ def case(
       torch: the worker for ``torch_names``.
       torch_names: variants of torch to interleave.
     """
-    arguments = _arguments(layer, dtype, mode)
+    arguments = inputs(layer, dtype, mode)
     timer = timing.timer()
     runs: dict[str, timing.Run] = {}
     results: dict[str, Result] = {}
@@ -125,7 +125,7 @@ def case(
     ]
 
 
-def _arguments(layer, dtype: str, mode: str) -> tuple[jax.Array, ...]:
+def inputs(layer: layers.Layer, dtype: str, mode: str) -> tuple[jax.Array, ...]:
     rng = np.random.default_rng(0)
     x, dy = (
         jnp.asarray(rng.standard_normal(layer.shape, np.float32), DTYPES[dtype])

@@ -111,7 +111,7 @@ def test_an_unknown_name_is_refused_before_any_work(options, message, monkeypatc
 
 def test_contenders_agree_with_each_other():
     layer = layers.load()["diffusion_policy"]
-    x, gamma, beta = measure._arguments(layer, "float32", "forward")
+    x, gamma, beta = measure.inputs(layer, "float32", "forward")
     ours = contenders.ALL["flax_gn xla"].norm(layer)(x, gamma, beta)
     for name, contender in contenders.ALL.items():
         if contender.installed and contender.floor_step is None:
