@@ -1,8 +1,8 @@
 """Classification of images, as a task for the trainer."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -44,8 +44,7 @@ class Classification:
         """Initial parameters and running averages."""
         # The default generator takes ten times longer to compile than this one.
         key = jax.random.key(seed, impl="rbg")
-        images = jnp.zeros((1, *self.dataset.train_images.shape[1:]))
-        variables = jax.jit(self._model(training=True).init)(key, images)
+        variables = self._init(key)
         return variables["params"], variables.get("batch_stats", {})
 
     def loss(
@@ -107,11 +106,18 @@ class Classification:
     def evaluation_examples(self) -> int:
         return len(self.dataset.test_labels)
 
+    @functools.cached_property
+    def _init(self) -> Callable[[jax.Array], dict[str, Any]]:
+        """Compiled once for all seeds."""
+        images = jnp.zeros((1, *self.dataset.train_images.shape[1:]))
+        model = self._model(training=True)
+        return jax.jit(lambda key: model.init(key, images))
+
     def _model(self, *, training: bool) -> nn.Module:
         on_cpu = jax.default_backend() == "cpu"
         return self.network(
             norm=NORMS[self.norm](training),
-            conv=partial(
+            conv=functools.partial(
                 nn.Conv, conv_general_dilated=patches.conv if on_cpu else None
             ),
             classes=len(self.dataset.classes),

@@ -124,7 +124,7 @@ class _Run:
             self.records, self.step = done, config.steps
             return
         self.state = program.init(config.seed)
-        self._restore(done)
+        self._restore(program, done)
 
     def advance(self) -> None:
         """One dispatch, and what is due at the end of an epoch."""
@@ -181,7 +181,7 @@ class _Run:
             )
         self._saved = time.monotonic()
 
-    def _restore(self, done: list[Record]) -> None:
+    def _restore(self, program: Program, done: list[Record]) -> None:
         with self._checkpoints() as checkpoints:
             step = checkpoints.latest_step()
             if step is not None:
@@ -193,7 +193,7 @@ class _Run:
                         progress=ocp.args.JsonRestore(),
                     ),
                 )
-                self.state, self.step = State(*found.state), step
+                self.state, self.step = program.place(State(*found.state)), step
                 self._sums = found.progress["sums"]
                 self._seconds = found.progress["seconds"]
         # Epochs after the checkpoint are made again.

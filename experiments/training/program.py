@@ -91,7 +91,11 @@ class Program:
     def init(self, seed: int) -> State:
         """The state before the first step."""
         params, stats = self.task.init(seed)
-        return State(params, stats, jax.jit(self._optimizer.init)(params))
+        return self.place(State(params, stats, self._optimizer.init(params)))
+
+    def place(self, state: State) -> State:
+        """Puts a state on every device, as the steps return it."""
+        return self._split(state, PartitionSpec())
 
     def train(self, state: State, batch: Tree) -> tuple[State, dict[str, np.ndarray]]:
         """Runs the steps that a batch of (steps * global batch) examples holds.

@@ -156,7 +156,7 @@ class ResNet(nn.Module):
       classes: number of outputs.
       width: channels of the stem. The first stage gives ``width * block.expansion``.
       stem: "imagenet", a 7x7 convolution of stride 2 and a 3x3 maximum of stride 2;
-        "cifar", a 3x3 convolution; "halving", a 3x3 convolution of stride 2.
+        "cifar", a 3x3 convolution; "quartering", a 7x7 convolution of stride 4.
       dtype: dtype of the computation, such as bfloat16. Parameters stay float32, and
         so do the last layer and the logits.
 
@@ -203,7 +203,7 @@ class ResNet(nn.Module):
         )(x)
 
     def _stem(self, x: jax.Array) -> jax.Array:
-        sizes = {"imagenet": (7, 2), "cifar": (3, 1), "halving": (3, 2)}
+        sizes = {"imagenet": (7, 2), "cifar": (3, 1), "quartering": (7, 4)}
         if self.stem not in sizes:
             raise ValueError(
                 f"ResNet: stem must be one of {sorted(sizes)}; got {self.stem!r}."

@@ -98,7 +98,7 @@ def test_the_stride_is_in_the_3x3_convolution():
 
 
 @pytest.mark.parametrize(
-    ("stem", "side"), [("imagenet", 8), ("halving", 16), ("cifar", 32)]
+    ("stem", "side"), [("imagenet", 8), ("quartering", 8), ("cifar", 32)]
 )
 def test_stems(stem, side):
     sizes = []

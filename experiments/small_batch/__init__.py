@@ -1,0 +1,1 @@
+"""Batch norm and group norm as the batch on each device shrinks."""

@@ -1,0 +1,96 @@
+"""The recipe: what the runs have in common, and how long they are.
+
+A ResNet-8 (one block per stage, 16, 32 and 64 channels) whose stem quarters the
+sides of 28x28 or 32x32 images, as ResNet-50 does for ImageNet. As in the paper: He initialisation, zero scale in each block's
+last norm, weight decay 1e-4 on all parameters, momentum 0.9, a learning rate linear in
+the batch, the same number of epochs at every batch size, the median error of the last
+epochs. Unlike it: the learning rate falls along a cosine, since a short budget has no
+room for three plateaus; images are flipped and shifted by up to two pixels; groups have
+8 channels each, since 32 groups are more than these narrow layers can be cut into.
+
+The peak learning rate comes from the same search for each norm, `search`, at the batch
+where batch norm is at its best.
+"""
+
+import dataclasses
+import functools
+
+from experiments.training import Config
+from experiments.training.config import epoch_examples
+from flax_gn import models
+
+NORMS = ("bn", "gn")
+BATCHES = (32, 8, 4, 2)  # examples per device
+# Per 256 examples: the best of search.RATES by search.json.
+RATES = {"bn": 0.4, "gn": 0.4}
+
+network = functools.partial(
+    models.ResNet,
+    stages=(1, 1, 1),
+    block=models.BasicBlock,
+    width=16,
+    stem="quartering",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """How much is run.
+
+    Attributes:
+      epochs: passes over the training set.
+      batches: examples per device.
+      seeds: how many.
+      examples: at most so many training images; None for all.
+    """
+
+    epochs: int
+    batches: tuple[int, ...]
+    seeds: int
+    examples: int | None = None
+
+
+SIZES = {
+    "default": Size(epochs=6, batches=BATCHES, seeds=1),
+    "quick": Size(epochs=2, batches=(32, 2), seeds=1, examples=4096),
+    "full": Size(epochs=20, batches=BATCHES, seeds=3),
+}
+
+
+def last_epochs(epochs: int) -> int:
+    """Over how many epochs at the end the median error is taken: 5, or a fifth."""
+    return min(5, max(1, epochs // 5))
+
+
+def configs(
+    norms: tuple[str, ...],
+    size: Size,
+    *,
+    devices: int,
+    available: int,
+    parallelism: str = "pmap",
+) -> list[Config]:
+    """One config per norm, batch and seed; every one sees the same examples.
+
+    Raises:
+      ValueError: there are fewer examples than the largest batch takes.
+    """
+    taken = epoch_examples(
+        min(available, size.examples or available),
+        [batch * devices for batch in size.batches],
+    )
+    return [
+        Config(
+            norm=norm,
+            batch=batch,
+            devices=devices,
+            seed=seed,
+            epochs=size.epochs,
+            epoch_examples=taken,
+            rate=RATES[norm],
+            parallelism=parallelism,
+        )
+        for norm in norms
+        for batch in size.batches
+        for seed in range(size.seeds)
+    ]

@@ -1,0 +1,160 @@
+"""The table and the figure, made from the record."""
+
+import pathlib
+
+from experiments import markers
+from experiments.small_batch import results
+from experiments.training.norms import TITLES
+
+# Told apart without colour: by marker, line and fill.
+_STYLES = {
+    "bn": {"color": "#b2182b", "marker": "o", "linestyle": "-"},
+    "gn": {"color": "#2166ac", "marker": "s", "linestyle": "--"},
+    "ln": {"color": "#4d4d4d", "marker": "^", "linestyle": ":"},
+    "in": {"color": "#888888", "marker": "v", "linestyle": "-."},
+}
+
+
+def table(record: results.Record) -> str:
+    """Test errors in percent, as lines of Markdown."""
+    cells = results.cells(record)
+    batches = _batches(cells)
+    lines = [
+        "| examples per device | " + " | ".join(map(str, batches)) + " |",
+        "|---" * (len(batches) + 1) + "|",
+    ]
+    for norm, row in cells.items():
+        values = [_value(row[batch]) if batch in row else "" for batch in batches]
+        lines.append(f"| {TITLES[norm]} | " + " | ".join(values) + " |")
+    return "\n".join(lines)
+
+
+def caption(record: results.Record) -> str:
+    """What the numbers are, and where they come from."""
+    first = record["runs"][0]
+    seeds = len({row["seed"] for row in record["runs"]})
+    stamp = record["stamp"]
+    rates = {row["norm"]: row["rate"] for row in record["runs"]}
+    stated = ", ".join(f"{rate:g} ({TITLES[norm]})" for norm, rate in rates.items())
+    spread = "mean ± sample standard deviation" if seeds > 1 else "the error"
+    return (
+        f"Test error in percent on {record['dataset']}, {spread} of {seeds} "
+        f"seed{'s' if seeds > 1 else ''}, each the median of the last "
+        f"{results.last_epochs(first['epochs'])} of {first['epochs']} epochs of "
+        f"{first['epoch_examples']:,} examples. {first['devices']} devices under "
+        f"{first['parallelism']}; peak learning rate per 256 examples {stated}. "
+        f"{stamp['device']}, jax {stamp['versions']['jax']}, {stamp['date'][:10]}."
+    )
+
+
+def plain(record: results.Record) -> str:
+    """The table for a terminal."""
+    cells = results.cells(record)
+    batches = _batches(cells)
+    rows = [["examples per device", *map(str, batches)]]
+    for norm, row in cells.items():
+        values = [_value(row[batch]) if batch in row else "" for batch in batches]
+        rows.append([TITLES[norm], *values])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        row[0].ljust(widths[0])
+        + "".join(f"  {v:>{w}}" for v, w in zip(row[1:], widths[1:], strict=True))
+        for row in rows
+    )
+
+
+def outcome(record: results.Record) -> str:
+    """How far each norm's error moves from the largest batch to the smallest."""
+    cells = results.cells(record)
+    batches = _batches(cells)
+    if len(batches) < 2:
+        return ""
+    first, last = batches[0], batches[-1]
+    moves = [
+        f"{TITLES[norm]} {row[last].mean - row[first].mean:+.1f}"
+        for norm, row in cells.items()
+    ]
+    return (
+        f"Change in error from {first} to {last} examples per device, in points: "
+        f"{', '.join(moves)}."
+    )
+
+
+def write_readme(path: pathlib.Path, record: results.Record) -> bool:
+    """Writes the table between the markers ``small_batch`` of a document."""
+    return markers.replace(
+        path, "small_batch", f"{table(record)}\n\n{outcome(record)}\n{caption(record)}"
+    )
+
+
+def figure(record: results.Record, path: pathlib.Path) -> pathlib.Path:
+    """Draws error against batch, and the curves that end in it."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    cells = results.cells(record)
+    batches = _batches(cells)
+    plt.rcParams.update({"font.size": 9, "axes.spines.top": False})
+    plt.rcParams.update({"axes.spines.right": False, "legend.frameon": False})
+    fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained")
+    for norm, row in cells.items():
+        present = [batch for batch in batches if batch in row]
+        left.errorbar(
+            [batches.index(batch) for batch in present],
+            [row[batch].mean for batch in present],
+            yerr=[row[batch].spread or 0.0 for batch in present],
+            label=TITLES[norm],
+            capsize=4,
+            markerfacecolor="white" if norm == "gn" else None,
+            **_STYLES[norm],
+        )
+    left.set_xticks(range(len(batches)), map(str, batches))
+    left.set_xlabel("batch size (examples per device)")
+    left.set_ylabel("test error (%)")
+    left.legend()
+    left.margins(0.08)
+    _curves(right, record, batches)
+    seeds = len({row["seed"] for row in record["runs"]})
+    note = f"{seeds} seeds, mean ± standard deviation" if seeds > 1 else "1 seed"
+    fig.suptitle(f"{record['dataset']}, {note}", fontsize=9)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fig.savefig(path, dpi=150)
+    plt.close(fig)
+    return path
+
+
+def _curves(axes, record: results.Record, batches: list[int]) -> None:
+    """Test error by epoch, mean over seeds, at the largest and smallest batch."""
+    for norm in results.cells(record):
+        for batch in dict.fromkeys((batches[0], batches[-1])):
+            curves = [
+                row["curve"]["test_errors"]
+                for row in record["runs"]
+                if (row["norm"], row["batch"]) == (norm, batch)
+            ]
+            if not curves:
+                continue
+            mean = [100 * sum(at) / len(at) for at in zip(*curves, strict=True)]
+            style = _STYLES[norm] | {"marker": None}
+            axes.plot(
+                range(1, len(mean) + 1),
+                mean,
+                label=f"{TITLES[norm]}, {batch} per device",
+                linewidth=1.0 if batch == batches[0] else 2.2,
+                **style,
+            )
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("test error (%)")
+    axes.legend()
+
+
+def _batches(cells: dict[str, dict[int, results.Cell]]) -> list[int]:
+    return sorted({batch for row in cells.values() for batch in row}, reverse=True)
+
+
+def _value(cell: results.Cell) -> str:
+    if cell.spread is None:
+        return f"{cell.mean:.1f}"
+    return f"{cell.mean:.1f} ± {cell.spread:.1f}"
