@@ -6,13 +6,12 @@ from tests import oracle, tolerances
 from tests.cases import LITERAL, Case, Inputs
 
 
-def values(case: Case, data: Inputs, actual, implementation=None) -> None:
-    """``actual`` is the op's output on ``data``."""
+def value_bound(case: Case, data: Inputs, implementation=None) -> np.ndarray:
+    """How far the op's output on ``data`` may be from float64."""
     forward = oracle.group_norm(
         data.x, data.gamma, data.beta, case.groups, **case.oracle_options(data.mask)
     )
-    assert actual.dtype == case.result_dtype
-    bound = tolerances.values(
+    return tolerances.values(
         forward,
         _kept_values(data),
         _broadcast(case, data.gamma),
@@ -22,6 +21,31 @@ def values(case: Case, data: Inputs, actual, implementation=None) -> None:
         out=case.out,
         literal=implementation in LITERAL,
     )
+
+
+def gradient_bounds(case: Case, data: Inputs, implementation=None):
+    """How far each gradient may be from float64, by name; those that there are."""
+    magnitudes, conditioning = _gradient_scales(case, data, implementation)
+    return {
+        name: tolerances.gradients(
+            getattr(magnitudes, name),
+            case.dtype,
+            case.m,
+            out=primal.dtype,
+            conditioning=conditioning,
+        )
+        for name, primal in zip(("x", "gamma", "beta"), data.primals, strict=True)
+        if primal is not None
+    }
+
+
+def values(case: Case, data: Inputs, actual, implementation=None) -> None:
+    """``actual`` is the op's output on ``data``."""
+    forward = oracle.group_norm(
+        data.x, data.gamma, data.beta, case.groups, **case.oracle_options(data.mask)
+    )
+    assert actual.dtype == case.result_dtype
+    bound = value_bound(case, data, implementation)
     tolerances.assert_close(actual, forward.y, bound, "y")
 
 
@@ -29,22 +53,14 @@ def gradients(case: Case, data: Inputs, actual, implementation=None) -> None:
     """``actual`` is the vector-Jacobian product with ``data.dy``."""
     options = case.oracle_options(data.mask)
     expected = oracle.gradients(*data.primals, case.groups, data.dy, **options)
-    magnitudes, conditioning = _gradient_scales(case, data, implementation)
-    for name in ("x", "gamma", "beta"):
+    bounds = gradient_bounds(case, data, implementation)
+    for name, got in zip(("x", "gamma", "beta"), actual, strict=True):
         primal, want = getattr(data, name), getattr(expected, name)
-        got = actual[("x", "gamma", "beta").index(name)]
         if primal is None:
             assert got is None
             continue
         assert got.dtype == primal.dtype, name
-        bound = tolerances.gradients(
-            getattr(magnitudes, name),
-            case.dtype,
-            case.m,
-            out=primal.dtype,
-            conditioning=conditioning,
-        )
-        tolerances.assert_close(got, want, bound, f"gradient of {name}")
+        tolerances.assert_close(got, want, bounds[name], f"gradient of {name}")
 
 
 def tangent(case: Case, data: Inputs, actual, implementation=None) -> None:
@@ -74,7 +90,7 @@ def tangent(case: Case, data: Inputs, actual, implementation=None) -> None:
     tolerances.assert_close(actual, want, bound, "tangent")
 
 
-def _gradient_scales(case, data, implementation):
+def _gradient_scales(case: Case, data: Inputs, implementation):
     """The size of each gradient's terms before they cancel, and how ill-conditioned
     x_hat is."""
     options = case.oracle_options(data.mask)
