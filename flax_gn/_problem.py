@@ -166,6 +166,11 @@ def _integer(name: str, value: Any) -> int:
 
 def number_of_groups(groups: Any, group_size: Any, channels: int) -> int:
     """The number of groups of a channel axis, from either of the two ways to say it."""
+    if jax.export.is_symbolic_dim(channels):
+        raise ValueError(
+            "group_norm: x must have a fixed number of channels; got the symbolic size "
+            f"{channels} in its last axis. Export with that axis fixed."
+        )
     if channels == 0:
         raise ValueError(
             "group_norm: x must have at least one channel; got channel size 0 in its "
