@@ -24,6 +24,16 @@ class Options:
     out: pathlib.Path
     resume: bool
 
+    @property
+    def runs(self) -> pathlib.Path:
+        """The folder of the runs' epochs and checkpoints."""
+        return self.out / "runs"
+
+    @property
+    def plan(self) -> pathlib.Path:
+        """The file that says which runs those are."""
+        return self.runs / "plan.json"
+
 
 def parse(argv: list[str] | None = None) -> Options:
     """Reads the command line; a wrong one ends the program with a message."""
@@ -83,7 +93,7 @@ def parse(argv: list[str] | None = None) -> Options:
     existing = next(p for p in (args.out, *args.out.absolute().parents) if p.exists())
     if not existing.is_dir():
         parser.error(f"argument --out: expected a folder, got the file {existing}")
-    return Options(
+    options = Options(
         dataset=args.dataset,
         data_folder=args.data_folder,
         norms=tuple(args.norms),
@@ -95,6 +105,12 @@ def parse(argv: list[str] | None = None) -> Options:
         out=args.out,
         resume=args.resume,
     )
+    if options.resume and not options.plan.exists():
+        parser.error(
+            f"argument --resume: there are no runs in {options.out}; leave --resume "
+            "out, or name the folder of the interrupted runs with --out"
+        )
+    return options
 
 
 def _positive(text: str) -> int:

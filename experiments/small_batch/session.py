@@ -23,8 +23,8 @@ def run(options: Options) -> results.Record:
     """Trains all runs and writes the record and the figure into ``options.out``.
 
     Raises:
-      RefusalError: before any training, when the data is missing, the batches do not fit the
-        devices or the data, or ``--resume`` finds other runs than those asked for.
+      RefusalError: before any training, when the data is missing, the batches do not
+        fit the devices or the data, or the folder holds other runs to resume.
       KeyboardInterrupt: after a Ctrl-C, with a checkpoint written.
     """
     try:
@@ -38,8 +38,7 @@ def run(options: Options) -> results.Record:
         )
     except (OSError, ValueError) as error:
         raise RefusalError(str(error)) from error
-    runs = options.out / "runs"
-    _open(runs, options, configs)
+    _open(options, configs)
     device = jax.devices()[0].device_kind
     print(
         f"{len(configs)} runs of {options.size.epochs} epochs of "
@@ -50,7 +49,7 @@ def run(options: Options) -> results.Record:
         "dataset": options.dataset,
         "size": options.size_name,
         "stamp": records.stamp("optax", "orbax-checkpoint"),
-        "runs": _train(dataset, configs, runs, resume=options.resume),
+        "runs": _train(dataset, configs, options.runs, resume=options.resume),
     }
     path = records.write(options.out / f"{options.size_name}.json", record)
     figure = report.figure(record, path.with_suffix(".png"))
@@ -86,23 +85,18 @@ def _train(
     return done
 
 
-def _open(runs: pathlib.Path, options: Options, configs: list[Config]) -> None:
+def _open(options: Options, configs: list[Config]) -> None:
     """Makes the folder of the runs, or checks that it holds these very runs."""
     plan: dict[str, Any] = {
         "dataset": options.dataset,
         "configs": [dataclasses.asdict(config) for config in configs],
     }
-    path = runs / "plan.json"
+    path = options.plan
     if not options.resume:
         if path.exists():
-            shutil.rmtree(runs)
+            shutil.rmtree(path.parent)
         records.write(path, plan)
         return
-    if not path.exists():
-        raise RefusalError(
-            f"--resume: there are no runs in {options.out}; leave --resume out, or "
-            "name the folder of the interrupted runs with --out"
-        )
     if json.loads(path.read_text()) != plan:
         raise RefusalError(
             f"--resume: the runs in {options.out} were started with other options, or "

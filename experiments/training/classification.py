@@ -125,4 +125,8 @@ class Classification:
 
     def _standardised(self, images: jax.Array) -> jax.Array:
         scaled = images.astype(jnp.float32) / 255
-        return (scaled - self.dataset.mean) / self.dataset.std
+        mean, std = (
+            value.reshape(1, 1, 1, -1)
+            for value in (self.dataset.mean, self.dataset.std)
+        )
+        return (scaled - mean) / std
