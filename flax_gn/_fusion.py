@@ -13,6 +13,7 @@ beforehand and writes x in float32 out in full, once or several times. So on a G
 Other platforms get plain sums. tests/compiled holds the compilers to the result.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,9 +21,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-# Positions that one block of a GPU sums: with fewer, the partial sums themselves are
-# worth counting beside x; with more, XLA splits the sum in its own way.
-_FEWEST, _MOST = 256, 4096
+# Positions that one block of a GPU sums. With fewer, writing and reading the partial
+# sums, 16 bytes per block and channel, adds over 5% to the bytes of a bfloat16 x; with
+# more, XLA splits the sum in its own way.
+_FEWEST, _GOOD, _MOST = 160, 256, 4096
 
 # Channels of a group that are added one by one; a kernel per add costs more than a
 # reduction's own kernel from there on.
@@ -50,7 +52,7 @@ def next_pass(axes: Sequence[int], arrays: Any, coefficients: Any) -> tuple[Any,
     Returns:
       arrays and coefficients.
     """
-    many = _block(axes, jax.tree.leaves(arrays)[0]) is not None
+    many = _block_of(axes, jax.tree.leaves(arrays)[0]) is not None
     barrier = jax.lax.optimization_barrier
 
     def gpu(arrays, coefficients):
@@ -93,7 +95,7 @@ def complex_sums(
     A NaN or an infinity in one does not reach the other: complex numbers add by part.
     """
     both = jax.lax.complex(a, b)
-    block = _block(axes, a)
+    block = _block_of(axes, a)
     if block is not None:
         axis, size = block
         shape = *a.shape[:axis], a.shape[axis] // size, size, *a.shape[axis + 1 :]
@@ -106,26 +108,36 @@ def complex_sums(
     return jnp.real(total), jnp.imag(total)
 
 
-def _block(axes: Sequence[int], value: jax.Array) -> tuple[int, int] | None:
-    """Where to split a sum: an axis, and its size within a block.
+def _block_of(axes: Sequence[int], value: jax.Array) -> tuple[int, int] | None:
+    """`_block` of an array; no axis that an explicit mesh shards is split."""
+    spec = jax.typeof(value).sharding.spec
+    whole = tuple(axis for axis in axes if spec[axis] is None)
+    return _block(tuple(axes), whole, value.shape)
+
+
+@functools.cache
+def _block(
+    axes: tuple[int, ...], whole: tuple[int, ...], shape: tuple[int, ...]
+) -> tuple[int, int] | None:
+    """Where to split a sum over axes: one of those in whole, and its size in a block.
 
     A block takes all of the reduced axes after that axis, so that the split is no
-    change of layout. None if a block would hold all positions.
+    change of layout. None if no divisor of an axis makes a block of a fair size that
+    leaves more than one; XLA then decides for itself.
     """
-    shape, spec = value.shape, jax.typeof(value).sharding.spec
     positions = math.prod(shape[axis] for axis in axes)
-    enough = max(_FEWEST, min(math.isqrt(positions), _MOST))
-    splits = []
-    for axis in axes:
-        if spec[axis] is not None:
-            continue  # A split might not fit the shards, and each has fewer positions.
+    enough = max(_GOOD, min(math.isqrt(positions), _MOST))
+    blocks = []
+    for axis in whole:
         later = math.prod(shape[other] for other in axes if other > axis)
-        splits += (
+        blocks += (
             (later * size, axis, size)
             for size in range(1, shape[axis] + 1)
-            if shape[axis] % size == 0 and enough <= later * size < positions
+            if shape[axis] % size == 0 and _FEWEST <= later * size < positions
         )
-    return min(splits)[1:] if splits else None
+    fitting = [block for block in blocks if block[0] >= enough]
+    best = min(fitting) if fitting else max(blocks, default=None)
+    return best and best[1:]
 
 
 def sum_last(value: jax.Array) -> jax.Array:
@@ -136,10 +148,10 @@ def sum_last(value: jax.Array) -> jax.Array:
 
 
 def _added(value):
-    """Halves are added until one is left; XLA gives a reduction kernels of its own."""
-    while (size := value.shape[-1]) > 1:
-        half = size // 2
-        added = value[..., :half] + value[..., half : 2 * half]
-        odd = value[..., 2 * half :]
-        value = jnp.concatenate([added, odd], -1) if size % 2 else added
-    return value[..., 0]
+    """The sum as additions, in a tree: XLA gives a reduction a kernel of its own."""
+    parts = jax.lax.split(value, (1,) * value.shape[-1], value.ndim - 1)
+    while len(parts) > 1:
+        pairs = zip(parts[::2], parts[1::2], strict=False)
+        odd = parts[len(parts) // 2 * 2 :]
+        parts = [*(a + b for a, b in pairs), *odd]
+    return jnp.squeeze(parts[0], -1)

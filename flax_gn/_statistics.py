@@ -47,10 +47,9 @@ def moments(problem: Problem, x: jax.Array, mask: jax.Array | None) -> Moments:
         pilot, count = _pilot_and_count(problem, x)
     else:
         pilot, count = _masked_pilot_and_count(problem, x, mask)
-    read = _fusion.next_pass(problem.reduced, x, to_channels(pilot, x.shape[-1]))
-    first, second = (
-        _centred(problem, x, centre, mask) for x, centre in separate_reads(read, 2)
-    )
+    x, pilot = _fusion.next_pass(problem.reduced, x, pilot)
+    reads = separate_reads((x, to_channels(pilot, x.shape[-1])), 2)
+    first, second = (_centred(problem, x, centre, mask) for x, centre in reads)
     sums = spatial_sums(problem, first, jnp.square(second))
     total, square = (fold(problem, per_channel) for per_channel in sums)
     divisor = jnp.maximum(count, 1)

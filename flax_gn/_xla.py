@@ -75,13 +75,19 @@ def _group_norm_jvp(problem, primals, tangents):
 _jitted = jax.jit(_group_norm, static_argnums=0)
 
 
-def _coefficients(problem, saved: Saved) -> Coefficients:
-    channels, dtype = saved.x.shape[-1], problem.compute_dtype
-    rstd = to_channels(jax.lax.rsqrt(saved.moments.var + problem.eps), channels)
+def _per_group(problem, saved: Saved) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """pilot, rstd and offset of `Coefficients`, before they are repeated."""
+    rstd = jax.lax.rsqrt(saved.moments.var + problem.eps)
+    return saved.moments.pilot, rstd, -saved.moments.shift * rstd
+
+
+def _per_channel(problem, saved: Saved, per_group) -> Coefficients:
+    pilot, rstd, offset = (to_channels(v, saved.x.shape[-1]) for v in per_group)
+    dtype = problem.compute_dtype
     return Coefficients(
-        pilot=to_channels(saved.moments.pilot, channels),
+        pilot=pilot,
         rstd=rstd,
-        offset=-to_channels(saved.moments.shift, channels) * rstd,
+        offset=offset,
         gamma=None if saved.gamma is None else saved.gamma.astype(dtype),
         beta=None if saved.beta is None else saved.beta.astype(dtype),
     )
@@ -104,8 +110,11 @@ def _affine(x_hat, coefficients: Coefficients):
 
 def _apply(problem, saved: Saved):
     """y = activation(gamma * x_hat + beta)."""
-    read = _fusion.next_pass(problem.reduced, saved.x, _coefficients(problem, saved))
-    _, (x, coefficients) = _statistics.separate_reads(read, 2)
+    x, per_group = _fusion.next_pass(
+        problem.reduced, saved.x, _per_group(problem, saved)
+    )
+    coefficients = _per_channel(problem, saved, per_group)
+    _, (x, coefficients) = _statistics.separate_reads((x, coefficients), 2)
     y = _affine(_x_hat(problem, x, saved.mask, coefficients), coefficients)
     if problem.activation is not None:
         y = problem.activation(y)
@@ -118,7 +127,7 @@ def _tangent(problem, saved: Saved, tangents):
     dz = gamma * rstd * (dx - <dx> - x_hat * <x_hat * dx>) + dgamma * x_hat + dbeta
     """
     dx, dgamma, dbeta = tangents
-    coefficients = _coefficients(problem, saved)
+    coefficients = _per_channel(problem, saved, _per_group(problem, saved))
     x_hat = _x_hat(problem, saved.x, saved.mask, coefficients)
     dx = where(saved.mask, dx.astype(problem.compute_dtype))
     sums = tuple(_statistics.group_sum(problem, value) for value in (dx, x_hat * dx))
@@ -146,35 +155,34 @@ def _cotangent(problem, saved: Saved, dy):
     """
     mask, dtype = saved.mask, problem.compute_dtype
     next_pass = partial(_fusion.next_pass, problem.reduced)
-    read = next_pass((saved.x, dy), _coefficients(problem, saved))
-    reads = _statistics.separate_reads(read, 4)
+    (x, dy), per_group = next_pass((saved.x, dy), _per_group(problem, saved))
+    coefficients = _per_channel(problem, saved, per_group)
+    reads = _statistics.separate_reads((x, dy, coefficients), 4)
     first, second = (
         (dy.astype(dtype), _x_hat(problem, x, mask, coefficients))
-        for (x, dy), coefficients in reads[1:3]
+        for x, dy, coefficients in reads[1:3]
     )
     if problem.activation is not None:
         # Once for both: the derivative costs more than a pass over memory.
-        dz = _dz(problem, *first, reads[1][1])
+        dz = _dz(problem, *first, reads[1][2])
         first, second = ((dz, x_hat) for _, x_hat in (first, second))
     sum_dz, sum_dz_x_hat = spatial_sums(problem, first[0], second[0] * second[1])
     sum_kept_dz = (
         sum_dz if mask is None else spatial_sum(problem, where(mask, first[0]))
     )
 
-    coefficients = reads[0][1]
-    slope = coefficients.rstd
-    if coefficients.gamma is not None:
-        slope = slope * coefficients.gamma
+    slope = _slope(coefficients)
     sums = tuple(fold(problem, slope * total) for total in (sum_kept_dz, sum_dz_x_hat))
-    mean, mean_x_hat = (
-        to_channels(total / saved.moments.count, saved.x.shape[-1])
+    means = tuple(
+        total / saved.moments.count
         for total in _statistics.sum_over_devices(problem, sums)
     )
-    (x, dy), (coefficients, slope, mean, mean_x_hat) = next_pass(
-        reads[3][0], (reads[3][1], slope, mean, mean_x_hat)
-    )
-    _, (slope, mean, mean_x_hat) = _statistics.separate_reads(
-        (slope, mean, mean_x_hat), 2
+    x, dy, _ = reads[3]
+    (x, dy), (per_group, means) = next_pass((x, dy), (per_group, means))
+    coefficients = _per_channel(problem, saved, per_group)
+    mean, mean_x_hat = (to_channels(v, x.shape[-1]) for v in means)
+    _, (coefficients, slope, mean, mean_x_hat) = _statistics.separate_reads(
+        (coefficients, _slope(coefficients), mean, mean_x_hat), 2
     )
     x_hat = _x_hat(problem, x, mask, coefficients)
     dz = dy.astype(dtype)
@@ -191,6 +199,13 @@ def _cotangent(problem, saved: Saved, dy):
         _sum_to(saved.gamma, sum_dz_x_hat),
         _sum_to(saved.beta, sum_dz),
     )
+
+
+def _slope(coefficients: Coefficients):
+    """How z grows with x."""
+    if coefficients.gamma is None:
+        return coefficients.rstd
+    return coefficients.rstd * coefficients.gamma
 
 
 def _dz(problem, dy, x_hat, coefficients: Coefficients):
