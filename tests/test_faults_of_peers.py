@@ -207,9 +207,9 @@ def test_flax_haiku_and_equinox_keep_several_arrays_for_the_backward_pass():
         return jax.nn.silu(jnp.moveaxis(y, 1, -1))
 
     flax: Any = nn.GroupNorm(8, use_scale=False, use_bias=False)
-    assert kept(lambda x: nn.silu(flax.apply({}, x)), x) >= 4
-    assert kept(lambda x: haiku.transform(in_haiku).apply({}, None, x), x) >= 3
-    assert kept(in_equinox, x) >= 4
+    assert kept(lambda x: nn.silu(flax.apply({}, x)), x) > 5
+    assert kept(lambda x: haiku.transform(in_haiku).apply({}, None, x), x) > 5
+    assert kept(in_equinox, x) > 5
     assert kept(lambda x: group_norm(x, groups=8, activation="silu"), x) <= 1.05
 
 
