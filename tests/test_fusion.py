@@ -1,0 +1,127 @@
+"""The path that GPUs take gives the same numbers; here it runs on the CPU.
+
+tests/compiled holds the GPU's compiler to what the path is for.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flax_gn import _fusion
+from tests import cases, check
+from tests.cases import Case
+
+# Enough positions for sums in two steps.
+LARGE = [
+    Case("square", (2, 32, 32, 12), 4, activation="silu"),
+    Case("bfloat16", (2, 32, 32, 12), 4, "bfloat16"),
+    Case("float64", (1, 1025, 4), 2, "float64", parameter_dtype="float64"),
+    Case("few_divisors", (2, 25, 42, 6), 2),
+    Case("volume_masked", (2, 8, 9, 10, 6), 3, mask="full"),
+    Case("axes_gap", (3, 5, 7, 40, 20, 4), 2, reduction_axes=(1, 3, 4, 5)),
+    Case("no_split", (2, 509, 6), 2),
+]
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """Every choice by platform falls on the GPU's branch."""
+    monkeypatch.setattr(_fusion, "on_gpu", lambda gpu, _, *args: gpu(*args))
+    jax.clear_caches()
+    yield
+    jax.clear_caches()
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+@pytest.mark.parametrize(**cases.named([*LARGE, *cases.FEATURES]))
+def test_values_and_gradients(case):
+    data = cases.inputs(case)
+    with cases.precision(case.dtype, case.parameter_dtype):
+        f = cases.function(case, "xla")
+        y, pullback = jax.vjp(partial(f, mask=data.mask), *data.primals)
+        check.values(case, data, y, "xla")
+        check.gradients(case, data, pullback(jnp.asarray(data.dy)), "xla")
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_vmap_forward_mode_and_second_derivatives():
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((3, 1, 20, 40, 4)), "f4")
+    f = cases.function(Case("plain", x.shape[1:], 2, activation="silu"), "xla")
+    gamma, beta = jnp.array([1.0, 2.0, 0.5, -1.0]), jnp.zeros(4)
+
+    def loss(x):
+        return jnp.sum(f(x, gamma, beta) ** 3)
+
+    slopes = jax.vmap(jax.grad(loss))(x)
+    np.testing.assert_allclose(slopes[1], jax.grad(loss)(x[1]), rtol=1e-5, atol=1e-6)
+    _, along = jax.jvp(loss, (x[0],), (x[1],))
+    np.testing.assert_allclose(along, jnp.vdot(slopes[0], x[1]), rtol=1e-4)
+
+    def along_second(t):
+        return jax.jvp(loss, (x[0] + t * x[1],), (x[1],))[1]
+
+    step = 1e-2
+    numeric = (along_second(step) - along_second(-step)) / (2 * step)
+    np.testing.assert_allclose(jax.grad(along_second)(0.0), numeric, rtol=2e-2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 40, 40, 3), (1, 25, 42, 2)])
+def test_two_sums_as_one_of_complex_numbers(shape, dtype):
+    with cases.precision(dtype):
+        a, b = np.random.default_rng(1).standard_normal((2, *shape)).astype(dtype)
+        sums = jax.jit(lambda a, b: _fusion.complex_sums((1, 2), a, b))(a, b)
+        for values, total in zip((a, b), sums, strict=True):
+            assert total.dtype == dtype
+            expected = values.astype(np.float64).sum((1, 2), keepdims=True)
+            bound = np.finfo(dtype).eps * np.abs(values).sum((1, 2), keepdims=True)
+            np.testing.assert_array_less(np.abs(total - expected), bound + 1e-300)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("shape", [(1, 4, 4, 2), (1, 40, 40, 2)])
+def test_one_sum_does_not_spoil_the_other(shape, bad):
+    """Complex products mix the parts of a number; complex sums do not."""
+    good = np.ones(shape, np.float32)
+    spoilt = good.copy()
+    spoilt[0, 1, 1, 0] = bad
+    for first, second in ((good, spoilt), (spoilt, good)):
+        sums = jax.jit(lambda a, b: _fusion.complex_sums((1, 2), a, b))(first, second)
+        for values, total in zip((first, second), sums, strict=True):
+            np.testing.assert_array_equal(total, values.sum((1, 2), keepdims=True))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 30, 60, 64, 128, 129])
+def test_sum_over_the_channels_of_a_group(size):
+    values = np.random.default_rng(2).integers(-9, 9, (2, 3, size)).astype(np.float32)
+    added = _fusion._added(jnp.asarray(values))
+    np.testing.assert_array_equal(added, values.sum(-1))
+    np.testing.assert_array_equal(_fusion.sum_last(jnp.asarray(values)), added)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "block"),
+    [
+        # The smallest block of at least 256 positions, and of sqrt(positions).
+        ((2, 64, 64, 8), (1, 2), (1, 4)),
+        ((1, 1024, 1024, 8), (1, 2), (1, 1)),
+        ((8, 31999, 8), (1,), (1, 2909)),
+        # No divisor gives 256: the largest of at least 160.
+        ((2, 25, 42, 8), (1, 2), (1, 5)),
+        # One block would hold everything, or the only ones are too small.
+        ((2, 14, 14, 8), (1, 2), None),
+        ((2, 509, 8), (1,), None),
+        ((2, 8), (), None),
+    ],
+)
+def test_blocks(shape, axes, block):
+    assert _fusion._block(axes, axes, shape) == block
+
+
+def test_an_axis_that_a_mesh_shards_is_not_split():
+    shape = (2, 64, 64, 8)
+    assert _fusion._block((1, 2), (2,), shape) is None
+    assert _fusion._block((1, 2), (1,), shape) == (1, 4)
