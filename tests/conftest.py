@@ -27,6 +27,14 @@ hypothesis.settings.register_profile("long", max_examples=5000, **_COMMON)
 hypothesis.settings.load_profile("ci")
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--whole-table",
+        action="store_true",
+        help="compile every layer for every device in tests/compiled, for half an hour",
+    )
+
+
 @pytest.fixture(autouse=True)
 def no_implicit_promotion():
     """Fails an operation that mixes dtypes or ranks without saying so."""

@@ -111,7 +111,7 @@ class Row:
       dtype: of x.
       name: the pass, one of `PASSES`.
       x: bytes of x.
-      kernels: how many, or None if the compiler refused the program.
+      kernels: how many; 0 if the compiler refused the program, like the rest.
       moved: bytes read from and written to main memory.
       largest: bytes of the largest array that is neither argument nor output.
       scratch: bytes of memory beside arguments and outputs.
@@ -126,11 +126,11 @@ class Row:
     dtype: str
     name: str
     x: int
-    kernels: int | None = None
-    moved: int | None = None
-    largest: int | None = None
-    scratch: int | None = None
-    relayout: bool | None = None
+    kernels: int = 0
+    moved: int = 0
+    largest: int = 0
+    scratch: int = 0
+    relayout: bool = False
     error: str | None = None
 
     @property
@@ -223,10 +223,10 @@ def line(row: Row, seconds: float) -> str:
 
 
 def _values(row: Row) -> tuple[str, ...] | None:
-    if row.kernels is None:
+    if row.error is not None:
         return None
     sizes = row.moved, row.largest, row.scratch
-    shares = (f"{(size or 0) / row.x:.2f}" for size in sizes)
+    shares = (f"{size / row.x:.2f}" for size in sizes)
     return str(row.kernels), *shares, "yes" if row.relayout else ""
 
 

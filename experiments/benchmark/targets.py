@@ -55,6 +55,15 @@ TARGETS = {
 }
 
 
+def prepare() -> None:
+    """Sets the environment that the compilers need; what is set already stays.
+
+    A process that has used jax before it calls `devices` calls this before either.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
 def installed(target: str) -> bool:
     """Whether the wheel with this target's compiler is here."""
     try:
@@ -85,8 +94,7 @@ def devices(target: str, topology: str | None = None) -> Sequence[Any]:
             f"compiling for {target} needs a wheel that is not installed; run: "
             f"{INSTALL}"
         )
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    prepare()
     name = topology or TARGETS[target].topology
     options = {}
     if TARGETS[target].platform == "cuda":

@@ -1,0 +1,98 @@
+"""What a program may cost: the bars, and no more than the record has.
+
+The bars are of bytes over those of x. Forward has to read x, read it again and write y;
+backward has to read x and dy, read them again and write dx: 3|x| and 5|x|.
+"""
+
+import dataclasses
+import functools
+import importlib.metadata
+import math
+import pathlib
+
+from experiments.benchmark import compiled, targets
+
+RECORD = pathlib.Path(compiled.__file__).parent / "results" / "compiled.json"
+
+NEEDED = {"forward": 3, "backward": 5}
+GPU_KERNELS = {"forward": 5, "backward": 8}
+GPU_MOVED = {"forward": 3.1, "backward": 5.2}
+GPU_FEW_POSITIONS = 256
+TPU_SLACK = 0.02
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """The most of each number; see `compiled.Row`."""
+
+    kernels: float
+    moved: float
+    largest: float
+    scratch: float
+
+    def exceeded(self, row: compiled.Row) -> list[str]:
+        """What is too much, in words."""
+        return [
+            f"{name} is {getattr(row, name)}, more than {getattr(self, name):.0f}"
+            for name in ("kernels", "moved", "largest", "scratch")
+            if getattr(row, name) > getattr(self, name)
+        ]
+
+
+def bars(row: compiled.Row, layer) -> Limits:
+    """The limits that a layer's program has on its target."""
+    # Two float32 sums for each sample and channel; next to nothing where there are
+    # many positions. Scratch memory may hold two pairs at a time.
+    sums = 8 * layer.shape[0] * layer.shape[-1]
+    if targets.TARGETS[row.target].platform == "cuda":
+        kernels, moved = GPU_KERNELS[row.name], _gpu_moved(row, layer)
+    else:
+        # A TPU runs small computations on chip; their number says little.
+        kernels, moved = math.inf, (NEEDED[row.name] + TPU_SLACK) * row.x
+    little = 0.05 * row.x
+    return Limits(kernels, moved, largest=sums + little, scratch=2 * sums + little)
+
+
+def _gpu_moved(row, layer):
+    """3.1|x| or 5.2|x|; with few positions the small arrays count beside x.
+
+    Two float32 sums per sample and channel are written and read, backward read once
+    more for the gradients of gamma and beta; forward that is 4 floats for each of N * C
+    and backward 8, with the slope. Then come gamma, beta and their gradients, read by
+    every kernel that needs them, and what there is per group. For 49 positions in
+    bfloat16, 16 bytes per sample and channel are 0.16|x|, above the slack of 0.1|x|.
+    """
+    bar = GPU_MOVED[row.name] * row.x
+    if math.prod(layer.shape[1:-1]) > GPU_FEW_POSITIONS:
+        return bar
+    n, channels = layer.shape[0], layer.shape[-1]
+    per_channel, parameters = {"forward": (4, 4), "backward": (8, 12)}[row.name]
+    floats = per_channel * n * channels + parameters * channels + 20 * n * layer.groups
+    return max(bar, NEEDED[row.name] * row.x + 4 * floats)
+
+
+def recorded(row: compiled.Row) -> Limits | None:
+    """The record's numbers, if it was made with the same compilers; 1% is forgiven."""
+    stamps, rows = _record()
+    old = rows.get(row.key)
+    if old is None or old.error or not _same(stamps[row.target]["versions"]):
+        return None
+    return Limits(
+        old.kernels,
+        1.01 * old.moved,
+        old.largest + 0.01 * row.x,
+        old.scratch + 0.01 * row.x,
+    )
+
+
+@functools.cache
+def _record():
+    stamps, rows = compiled.load(RECORD)
+    return stamps, {row.key: row for row in rows}
+
+
+def _same(versions):
+    return all(
+        importlib.metadata.version(name) == versions.get(name)
+        for name in ("jaxlib", "libtpu", "jax-cuda13-plugin")
+    )
