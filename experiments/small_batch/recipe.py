@@ -52,8 +52,8 @@ class Size:
 
 
 SIZES = {
-    "default": Size(epochs=10, batches=BATCHES, seeds=1),
-    "quick": Size(epochs=2, batches=(32, 2), seeds=1, examples=4096),
+    "default": Size(epochs=15, batches=BATCHES, seeds=1),
+    "quick": Size(epochs=2, batches=(32, 2), seeds=1),
     "full": Size(epochs=30, batches=BATCHES, seeds=3),
 }
 

@@ -145,6 +145,7 @@ def _curves(axes, record: results.Record, batches: list[int]) -> None:
                 linewidth=1.0 if batch == batches[0] else 2.2,
                 **style,
             )
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("epoch")
     axes.set_ylabel("test error (%)")
     axes.legend()

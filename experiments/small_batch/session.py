@@ -54,6 +54,8 @@ def run(options: Options) -> results.Record:
     path = records.write(options.out / f"{options.size_name}.json", record)
     figure = report.figure(record, path.with_suffix(".png"))
     print(f"\nTest error (%)\n{report.plain(record)}\n{report.outcome(record)}")
+    if options.size_name == "quick":
+        print("A quick run is too short to settle anything: leave --quick out.")
     print(f"\nwrote {path} and {figure}")
     return record
 

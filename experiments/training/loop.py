@@ -43,8 +43,9 @@ def train(
       bar: whether to show a progress bar; None shows it on a terminal only.
 
     Returns:
-      A record per epoch: its number, examples seen, learning time in seconds, and the
-      task's sums per example with "train_" or "test_" before their names.
+      A record per epoch: its number, examples seen so far, seconds of training (with
+      compilation, where it fell), and the task's sums per example with "train_" or
+      "test_" before their names.
 
     Raises:
       KeyboardInterrupt: after a Ctrl-C, once a checkpoint is written. A second one

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,7 +19,7 @@ def program():
     return Program(Classification(tiny.dataset(), tiny.Network, "bn"), CONFIG)
 
 
-class Meddled:
+class _Meddled:
     """A program that calls ``meddle`` within its dispatch number ``at``."""
 
     def __init__(self, program, at, meddle):
@@ -36,6 +37,10 @@ class Meddled:
         return self.last
 
 
+def _meddled(*arguments) -> Any:
+    return _Meddled(*arguments)
+
+
 @pytest.fixture
 def one_step_at_a_time(monkeypatch):
     """So that an interruption can fall within an epoch."""
@@ -50,13 +55,13 @@ def _numbers(records):
 @pytest.mark.parametrize("at", [1, 6, 8])
 def test_a_run_that_was_interrupted_ends_with_the_same_bits(tmp_path, program, at):
     """A real SIGINT: in the first step, within an epoch, and in an epoch's last."""
-    undisturbed = Meddled(program, 0, None)
+    undisturbed = _meddled(program, 0, None)
     want = train(CONFIG, undisturbed, tmp_path / "a")
-    interrupted = Meddled(program, at, lambda: signal.raise_signal(signal.SIGINT))
+    interrupted = _meddled(program, at, lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         train(CONFIG, interrupted, tmp_path / "b")
     assert interrupted.calls == at
-    resumed = Meddled(program, 0, None)
+    resumed = _meddled(program, 0, None)
     got = train(CONFIG, resumed, tmp_path / "b", resume=True)
     assert resumed.calls == CONFIG.steps - at
     assert _numbers(got) == _numbers(want)
@@ -76,12 +81,12 @@ def test_a_run_that_was_killed_keeps_its_epochs_and_goes_on_from_its_checkpoint(
         raise SystemExit
 
     with pytest.raises(SystemExit):
-        train(CONFIG, Meddled(program, 4, die), tmp_path / "b")
+        train(CONFIG, _meddled(program, 4, die), tmp_path / "b")
     assert _numbers(loop.read_epochs(tmp_path / "b")) == _numbers(want[:3])
     with (tmp_path / "b" / "epochs.jsonl").open("a") as lines:
         lines.write('{"epoch": 4, "exam')  # cut short
     assert len(loop.read_epochs(tmp_path / "b")) == 3
-    resumed = Meddled(program, 0, None)
+    resumed = _meddled(program, 0, None)
     assert _numbers(train(CONFIG, resumed, tmp_path / "b", resume=True)) == _numbers(
         want
     )
@@ -92,14 +97,14 @@ def test_epochs_without_a_checkpoint_are_made_again(tmp_path, program):
     want = train(CONFIG, program, tmp_path)
     lines = (tmp_path / "epochs.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "epochs.jsonl").write_text("".join(lines[:2]))
-    again = Meddled(program, 0, None)
+    again = _meddled(program, 0, None)
     assert _numbers(train(CONFIG, again, tmp_path, resume=True)) == _numbers(want)
     assert again.calls == CONFIG.epochs
 
 
 def test_a_finished_run_is_not_run_again(tmp_path, program):
     want = train(CONFIG, program, tmp_path)
-    again = Meddled(program, 0, None)
+    again = _meddled(program, 0, None)
     assert train(CONFIG, again, tmp_path, resume=True) == want
     assert again.calls == 0
     assert not (tmp_path / "checkpoint").exists()
@@ -110,7 +115,7 @@ def test_a_second_interruption_comes_through_at_once(tmp_path, program):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
-    meddled = Meddled(program, 2, twice)
+    meddled = _meddled(program, 2, twice)
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         train(CONFIG, meddled, tmp_path)

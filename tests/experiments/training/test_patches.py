@@ -1,6 +1,7 @@
 """The convolution by patches against XLA's."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
@@ -50,6 +51,6 @@ def test_values_and_gradients(size, stride, side):
 )
 def test_what_it_cannot_do_is_refused(options):
     arguments = {"window_strides": (1, 1), "padding": [(1, 1)] * 2} | options
-    x, kernel = np.zeros((1, 4, 4, 3), np.float32), np.zeros((3, 3, 3, 3), np.float32)
+    x, kernel = jnp.zeros((1, 4, 4, 3)), jnp.zeros((3, 3, 3, 3))
     with pytest.raises(NotImplementedError, match="plain convolution"):
         patches.conv(x, kernel, **arguments)

@@ -1,5 +1,7 @@
 """Training on 8 devices: what they share, and that the split changes nothing for GN."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -84,12 +86,13 @@ def test_batch_norm_normalises_per_device_and_averages_its_running_averages():
 @pytest.mark.parametrize("norm", ["bn", "gn"])
 def test_evaluation_counts_every_test_image_once(norm):
     _, program = _program(norm)
-    dataset = program.task.dataset
+    task: Any = program.task
+    dataset = task.dataset
     state = jax.device_get(program.init(1))
     stats = jax.tree.map(lambda a: a + 0.5, state.stats)  # as if it had been trained
     state = state._replace(stats=stats)
     got = program.evaluate(program.place(state))
-    model = program.task._model(training=False)
+    model = task._model(training=False)
     x = (dataset.test_images / 255 - dataset.mean) / dataset.std
     logits = model.apply(
         {"params": state.params, "batch_stats": stats}, jnp.asarray(x, jnp.float32)
@@ -119,6 +122,7 @@ def test_the_schedule_runs_over_the_budget(schedule, want):
     transformation = optimizer(config)
     state = transformation.init(jnp.zeros(()))
     for step in range(config.steps):
+        update: Any
         update, state = transformation.update(jnp.ones(()), state, jnp.zeros(()))
         assert -update == pytest.approx(want(step / config.steps), abs=1e-5), step
 
