@@ -25,11 +25,25 @@ _ACTIVATIONS: dict[str, Activation] = {
 
 
 @dataclasses.dataclass(frozen=True)
+class Cut:
+    """Groups whose channels lie on several devices, in parts of equal size.
+
+    Attributes:
+      axis_name: the mapped axes that split the channels.
+      parts: how many parts a group has.
+    """
+
+    axis_name: tuple[Hashable, ...]
+    parts: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Problem:
     """What is static about one call: it keys the jit cache and the kernel choice.
 
     Attributes:
-      groups: number of groups, G; it divides the number of channels, C.
+      groups: number of groups, G; it divides the number of channels, C. With ``cut``
+        the number of parts of groups on one device.
       reduced: the axes that share statistics, ascending, without the channel axis.
       eps: added to the variance.
       activation: applied to the result, or None.
@@ -37,6 +51,7 @@ class Problem:
       axis_index_groups: which devices along ``axis_name`` share them, or None.
       compute_dtype: dtype of the statistics and of the arithmetic.
       out_dtype: dtype of the result.
+      cut: how devices split groups, or None; the last of ``axis_name`` are its axes.
     """
 
     groups: int
@@ -47,6 +62,7 @@ class Problem:
     axis_index_groups: tuple[tuple[int, ...], ...] | None
     compute_dtype: jnp.dtype
     out_dtype: jnp.dtype
+    cut: Cut | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -289,7 +305,7 @@ def _activation(activation: str | Activation | None) -> Activation | None:
 
 def _axis_name(axis_name: Any) -> Hashable | None:
     name = tuple(axis_name) if isinstance(axis_name, list) else axis_name
-    if name is None or name == ():
+    if name is None or (isinstance(name, tuple) and not name):
         return None
     try:
         jax.lax.axis_size(name)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from flax_gn import _fusion
+from flax_gn import _fusion, _pilot
 from flax_gn._linear import linear_call
 from flax_gn._problem import Problem
 
@@ -63,7 +63,7 @@ def moments(problem: Problem, x: jax.Array, mask: jax.Array | None) -> Moments:
 
 @moments.defjvp
 def _moments_jvp(problem, primals, tangents):
-    """d mean = <dx> and d var = 2 <(x - mean) dx>, with <.> the mean over a group."""
+    """With <.> the mean over a group, d mean = <dx> and d var = 2 <(x - mean) dx>."""
     x, mask = primals
     value = moments(problem, x, mask)
 
@@ -91,43 +91,10 @@ def _pilot_and_count(problem, x) -> tuple[jax.Array, jax.Array]:
     size = x.shape[-1] // problem.groups
     count = math.prod(x.shape[axis] for axis in problem.reduced) * size
     if count:
-        pilot = _ninther(problem, x).astype(problem.compute_dtype)
+        pilot = _pilot.ninther(problem, x).astype(problem.compute_dtype)
     else:
         pilot = jnp.zeros((1,) * x.ndim, problem.compute_dtype)
     return pilot, jnp.full((1,) * x.ndim, count, problem.compute_dtype)
-
-
-def _ninther(problem, x):
-    """Tukey's ninther: the median of three medians of three values of each group.
-
-    It is a value of the group, so a constant group is centred to exact zeros, and
-    three of the nine values may be outliers. The slices are of unit length: the TPU
-    compiler runs out of scoped VMEM on long strided ones. J. W. Tukey, "The ninther, a
-    technique for low-effort robust (resistant) location in large samples" (1978).
-    """
-    size = x.shape[-1] // problem.groups
-    values = []
-    for i in range(9):
-        index = [slice(None)] * x.ndim
-        for dimension, axis in enumerate(problem.reduced, 1):
-            position = int(_kronecker(i, dimension) * x.shape[axis])
-            index[axis] = slice(position, position + 1)
-        channel = int(_kronecker(i, 0) * size)
-        values.append(x[*index[:-1], channel::size])
-    return _median(*(_median(*values[i : i + 3]) for i in (0, 3, 6)))
-
-
-def _kronecker(i: int, dimension: int) -> float:
-    """The i-th point in [0, 1) of a low-discrepancy sequence, one per dimension.
-
-    It starts in the middle and keeps off the edges, where padding is.
-    """
-    primes = (2, 3, 5, 7, 11, 13, 17, 19)
-    return (0.5 + i * math.sqrt(primes[dimension % len(primes)])) % 1
-
-
-def _median(a, b, c):
-    return jnp.maximum(jnp.minimum(a, b), jnp.minimum(jnp.maximum(a, b), c))
 
 
 def _masked_pilot_and_count(problem, x, mask):
@@ -161,7 +128,9 @@ def _merge_over_devices(problem, local: Moments) -> Moments:
     own = jnp.arange(devices) == jax.lax.axis_index(problem.axis_name)
     stacked = jnp.stack(jnp.broadcast_arrays(*local))
     rows = jnp.where(jnp.expand_dims(own, range(1, stacked.ndim + 1)), stacked, 0)
-    rows = sum_over_devices(problem, rows)
+    rows = _psum(problem, rows)
+    if problem.cut is not None:
+        rows = _parts_of_own_groups(problem, rows)
     pilots, shifts, variances, counts = (rows[:, i] for i in range(4))
     fullest = jnp.argmax(counts, 0, keepdims=True)
     pilot = jnp.take_along_axis(pilots, fullest, 0)
@@ -175,12 +144,48 @@ def _merge_over_devices(problem, local: Moments) -> Moments:
 
 
 def sum_over_devices(problem: Problem, values: Any) -> Any:
-    """One all-reduce of a pytree along the problem's axis_name, if it has one."""
+    """One all-reduce of sums per group along the problem's axis_name, if it has one."""
     if problem.axis_name is None:
         return values
+    if problem.cut is None:
+        return _psum(problem, values)
+    own = _own_groups(problem)
+    groups = jax.lax.axis_size(problem.cut.axis_name) * own.size // problem.cut.parts
+    place = own[:, None] == jnp.arange(groups)[None]
+
+    def spread(value):
+        value = value[..., None]
+        at = jnp.expand_dims(place, range(value.ndim - 2))
+        return jnp.sum(jnp.where(at, value, 0), -2)
+
+    sums = _psum(problem, jax.tree.map(spread, values))
+    return jax.tree.map(lambda total: jnp.take(total, own, -1), sums)
+
+
+def _psum(problem, values):
     return jax.lax.psum(
         values, problem.axis_name, axis_index_groups=problem.axis_index_groups
     )
+
+
+def _own_groups(problem):
+    """The group that each of this device's parts of groups belongs to."""
+    first = jax.lax.axis_index(problem.cut.axis_name) * problem.groups
+    return (first + jnp.arange(problem.groups)) // problem.cut.parts
+
+
+def _parts_of_own_groups(problem, rows):
+    """Rows per device to rows per part of this device's groups: channels' axes last.
+
+    (devices, ..., parts on a device) to (devices along other axes * parts of a group,
+    ..., parts on a device).
+    """
+    cut = problem.cut
+    shards = jax.lax.axis_size(cut.axis_name)
+    rows = jnp.moveaxis(rows.reshape(-1, shards, *rows.shape[1:]), 1, -2)
+    rows = rows.reshape(*rows.shape[:-2], -1, cut.parts)
+    rows = jnp.moveaxis(jnp.take(rows, _own_groups(problem), -2), -1, 1)
+    return rows.reshape(-1, *rows.shape[2:])
 
 
 def group_sum(problem: Problem, value: jax.Array) -> jax.Array:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from flax_gn import _fusion, _statistics
+from flax_gn import _fusion, _sharding, _statistics
 from flax_gn._linear import linear_call
 from flax_gn._problem import Operands, Problem
 from flax_gn._statistics import (
@@ -51,9 +51,13 @@ def group_norm(problem: Problem, operands: Operands) -> jax.Array:
 
 def group_stats(problem: Problem, operands: Operands) -> tuple[jax.Array, jax.Array]:
     """Mean and biased variance, shape (*kept, G)."""
-    moments = _statistics.moments(problem, operands.x, operands.mask)
-    mean = moments.pilot + moments.shift
-    return jnp.squeeze(mean, problem.reduced), jnp.squeeze(moments.var, problem.reduced)
+    mean, var = _jitted_stats(problem, operands.x, operands.mask)
+    return jnp.squeeze(mean, problem.reduced), jnp.squeeze(var, problem.reduced)
+
+
+def _group_stats(problem, x, mask):
+    moments = _statistics.moments(problem, x, mask)
+    return moments.pilot + moments.shift, moments.var
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -72,7 +76,10 @@ def _group_norm_jvp(problem, primals, tangents):
     return _apply(problem, saved), dy
 
 
-_jitted = jax.jit(_group_norm, static_argnums=0)
+_jitted = jax.jit(partial(_sharding.over_devices, _group_norm), static_argnums=0)
+_jitted_stats = jax.jit(
+    partial(_sharding.over_devices, _group_stats, per_group=True), static_argnums=0
+)
 
 
 def _per_group(problem, saved: Saved) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -109,7 +116,7 @@ def _affine(x_hat, coefficients: Coefficients):
 
 
 def _apply(problem, saved: Saved):
-    """y = activation(gamma * x_hat + beta)."""
+    """Y = activation(gamma * x_hat + beta)."""
     x, per_group = _fusion.next_pass(
         problem.reduced, saved.x, _per_group(problem, saved)
     )
@@ -122,7 +129,9 @@ def _apply(problem, saved: Saved):
 
 
 def _tangent(problem, saved: Saved, tangents):
-    """The directional derivative of `_apply`: with <.> the mean over a group,
+    """The directional derivative of `_apply`.
+
+    With <.> the mean over a group,
 
     dz = gamma * rstd * (dx - <dx> - x_hat * <x_hat * dx>) + dgamma * x_hat + dbeta
     """

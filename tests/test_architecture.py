@@ -15,12 +15,12 @@ PACKAGES = ("flax_gn", "experiments")
 # other; a package counts as one module, and only its own modules know its private ones.
 ORDER = (
     ("_linear", "_problem"),
-    ("_fusion",),
+    ("_fusion", "_sharding"),
+    ("_pilot",),
     ("_statistics",),
     ("_reference", "_xla", "_pallas"),
     ("_dispatch",),
     ("functional",),
-    ("sharding",),
     ("_layers", "weight_standardization"),
     ("linen", "nnx"),
     ("models", "convert"),

@@ -102,10 +102,17 @@ class Kernel:
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """One exchange between devices; ``bytes`` is what each device receives."""
+    """One exchange between devices.
+
+    Attributes:
+      kind: "all-reduce", "all-gather", ...
+      bytes: what each device receives, with padding.
+      elements: the same without padding, in numbers.
+    """
 
     kind: str
     bytes: int
+    elements: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -428,4 +435,5 @@ def _collectives(computations: _Computations) -> Iterator[Collective]:
             kind = instruction.opcode.removesuffix("-start")
             if kind in _COLLECTIVES:
                 received = sum(array.bytes for array in instruction.written)
-                yield Collective(kind, received)
+                elements = sum(array.elements for array in instruction.written)
+                yield Collective(kind, received, elements)

@@ -1,0 +1,85 @@
+"""A pilot: a value of each group that is near its mean, for little reading.
+
+It is Tukey's ninther, the median of three medians of three values of each group. As a
+value of the group it centres a constant group to exact zeros, and three of the nine
+values may be outliers. J. W. Tukey, "The ninther, a technique for low-effort robust
+(resistant) location in large samples" (1978).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flax_gn import _sharding
+from flax_gn._problem import Problem
+
+
+def ninther(problem: Problem, x: jax.Array) -> jax.Array:
+    """One value of each group, (*kept, 1, ..., G), of x's dtype."""
+    return _sharding.if_xla_may_split(
+        lambda x: _median_of_medians(_gathered(problem, x)),
+        lambda x: _median_of_medians(_sliced(problem, x)),
+        x,
+    )
+
+
+def _sliced(problem, x):
+    """Nine values of each group, cut out of x.
+
+    The slices are of unit length: the TPU compiler runs out of scoped VMEM on long
+    strided ones.
+    """
+    values = []
+    for *positions, channel in _places(problem, x).tolist():
+        index = [slice(None)] * x.ndim
+        for axis, position in zip(problem.reduced, positions, strict=True):
+            index[axis] = slice(position, position + 1)
+        index[-1] = slice(channel, None, x.shape[-1] // problem.groups)
+        values.append(x[*index])
+    return values
+
+
+def _gathered(problem, x):
+    """The same nine values, from all channels of nine positions.
+
+    Where devices hold parts of x, XLA fetches these with one all-reduce. For each of
+    the slices it would hand rows of x from device to device.
+    """
+    places = _places(problem, x)
+    values = jax.lax.gather(
+        x,
+        jnp.array(places[:, :-1]),
+        jax.lax.GatherDimensionNumbers(
+            offset_dims=tuple(range(1, 1 + x.ndim - len(problem.reduced))),
+            collapsed_slice_dims=problem.reduced,
+            start_index_map=problem.reduced,
+        ),
+        [1 if axis in problem.reduced else size for axis, size in enumerate(x.shape)],
+        mode="promise_in_bounds",
+    )
+    values = jnp.expand_dims(values, [1 + axis for axis in problem.reduced])
+    values = values.reshape(*values.shape[:-1], problem.groups, -1)
+    chosen = places[:, -1:] == np.arange(values.shape[-1])
+    chosen = jnp.expand_dims(jnp.array(chosen), range(1, values.ndim - 1))
+    return jnp.sum(jnp.where(chosen, values, 0), -1)
+
+
+def _places(problem, x) -> np.ndarray:
+    """Nine positions along the reduced axes and channels in a group, one per row.
+
+    They follow a low-discrepancy sequence that starts in the middle and keeps off the
+    edges, where padding is.
+    """
+    sizes = [x.shape[axis] for axis in problem.reduced]
+    sizes.append(x.shape[-1] // problem.groups)
+    primes = [(3, 5, 7, 11, 13, 17, 19, 2)[i % 8] for i in range(len(sizes) - 1)] + [2]
+    points = (0.5 + np.arange(9)[:, None] * np.sqrt(primes)) % 1
+    return (points * sizes).astype(np.int32)
+
+
+def _median_of_medians(values):
+    return _median(*(_median(*values[i : i + 3]) for i in (0, 3, 6)))
+
+
+def _median(a, b, c):
+    return jnp.maximum(jnp.minimum(a, b), jnp.minimum(jnp.maximum(a, b), c))

@@ -1,0 +1,163 @@
+"""How the op is split over the devices of a mesh with explicit axes.
+
+There the type of x says at trace time which devices hold which part of it. Where they
+split groups, the op runs under `jax.shard_map`, and its statistics are shared by one
+all-reduce, that of `axis_name`. Where every group is whole on its device nothing is
+shared, and the program for one device is the right one as it is.
+
+With automatic axes it is XLA that splits the program, after tracing.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import Any
+
+import jax
+from jax.extend.core import Primitive
+from jax.interpreters import batching, mlir
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from flax_gn._problem import Cut, Problem
+
+
+def over_devices(
+    run: Callable[..., Any],
+    problem: Problem,
+    x: jax.Array,
+    *others: jax.Array | None,
+    per_group: bool = False,
+) -> Any:
+    """``run(problem, x, *others)`` of the whole arrays.
+
+    Args:
+      run: a function of a problem and of as much of the arrays as a device holds. It
+        returns an array of x's shape, or, with ``per_group``, a pytree of arrays of
+        shape (*kept, 1, ..., G).
+      problem: that of the whole arrays.
+      x: decides how everything is split.
+      *others: arrays that broadcast to x, or None.
+      per_group: what ``run`` returns.
+    """
+    mesh, spec = jax.typeof(x).sharding.mesh, jax.typeof(x).sharding.spec
+    if all(names is None for names in spec):
+        return run(problem, x, *others)
+    specs = [_spec_as(x, other) for other in others]
+    others = tuple(
+        None if other is None else jax.sharding.reshard(other, NamedSharding(mesh, s))
+        for other, s in zip(others, specs, strict=True)
+    )
+    shards = math.prod(mesh.shape[name] for name in _names(spec[-1]))
+    local = _on_a_device(problem, x.shape[-1], spec, shards)
+    if local.axis_name == problem.axis_name:
+        return run(problem, x, *others)
+    out = spec
+    if per_group:
+        out = PartitionSpec(
+            *(None if axis in problem.reduced else s for axis, s in enumerate(spec))
+        )
+    mapped = jax.shard_map(
+        partial(run, local),
+        mesh=mesh,
+        in_specs=(spec, *specs),
+        out_specs=out,
+        axis_names={
+            name
+            for name, type_ in zip(mesh.axis_names, mesh.axis_types, strict=True)
+            if type_ == AxisType.Explicit
+        },
+    )(x, *others)
+    if not per_group or local.cut is None:
+        return mapped
+    # Every part of a group returned what holds for the group.
+    whole, parts = NamedSharding(mesh, PartitionSpec(*out[:-1], None)), local.cut.parts
+    return jax.tree.map(lambda a: jax.sharding.reshard(a, whole)[..., ::parts], mapped)
+
+
+def _on_a_device(problem, channels, spec, shards) -> Problem:
+    """The problem for one device's part of x: fewer groups, and who shares them."""
+    names = () if problem.axis_name is None else _names(problem.axis_name)
+    for axis in problem.reduced:
+        names += _names(spec[axis])
+    size = channels // problem.groups
+    part = math.gcd(size, channels // shards)
+    cut = None
+    if part < size:
+        cut = Cut(axis_name=_names(spec[-1]), parts=size // part)
+        names += cut.axis_name
+    return dataclasses.replace(
+        problem,
+        groups=channels // shards // part,
+        axis_name=names or None,
+        cut=cut,
+    )
+
+
+def _names(axis: Any) -> tuple[Hashable, ...]:
+    """The mesh axes in an entry of a PartitionSpec."""
+    if axis is None:
+        return ()
+    return axis if isinstance(axis, tuple) else (axis,)
+
+
+def _spec_as(x: jax.Array, other: jax.Array | None) -> PartitionSpec:
+    """How an array that broadcasts to x is split where x is."""
+    if other is None:
+        return PartitionSpec()
+    return PartitionSpec(
+        *(
+            names if size == full else None
+            for names, size, full in zip(
+                jax.typeof(x).sharding.spec, other.shape, x.shape, strict=True
+            )
+        )
+    )
+
+
+def if_xla_may_split(
+    split: Callable[[jax.Array], jax.Array],
+    whole: Callable[[jax.Array], jax.Array],
+    x: jax.Array,
+) -> jax.Array:
+    """``split(x)`` in a program for several devices, else ``whole(x)``.
+
+    Both return the same. It is decided when the program is lowered, for only then is
+    the number of devices known. It has no derivative.
+    """
+    return _if_xla_may_split_p.bind(x, split=split, whole=whole)
+
+
+_if_xla_may_split_p = Primitive("if_xla_may_split")
+
+
+@_if_xla_may_split_p.def_impl
+def _evaluate(x, *, split, whole):
+    del split
+    return whole(x)
+
+
+@_if_xla_may_split_p.def_abstract_eval
+def _abstract_eval(x, *, split, whole):
+    del split
+    return jax.make_jaxpr(whole)(x).out_avals[0]
+
+
+def _batch(args, dims, *, split, whole):
+    (x,), (dim,) = args, dims
+    split, whole = (jax.vmap(f, in_axes=dim) for f in (split, whole))
+    return if_xla_may_split(split, whole, x), 0
+
+
+def _lower(context, x, *, split, whole):
+    axes = context.module_context.axis_context
+    if hasattr(axes, "manual_axes"):  # in a shard_map
+        several = set(axes.mesh.axis_names) > axes.manual_axes
+    else:
+        several = getattr(axes, "num_devices", 1) > 1
+    chosen = mlir.lower_fun(split if several else whole, multiple_results=False)
+    return chosen(context, x)
+
+
+batching.primitive_batchers[_if_xla_may_split_p] = _batch
+mlir.register_lowering(_if_xla_may_split_p, _lower)
