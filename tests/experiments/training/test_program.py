@@ -51,8 +51,8 @@ def test_a_step_is_the_optimizers_step_on_the_mean_gradient():
     before = program.init(0)
     batch = program.task.training_batch(config, 0, 0, 16)
     after, sums = program.train(before, batch)
-    loss, gradient = jax.value_and_grad(
-        lambda params: program.task.loss(params, {}, batch)[0]
+    loss, gradient = jax.jit(
+        jax.value_and_grad(lambda params: program.task.loss(params, {}, batch)[0])
     )(jax.device_get(before.params))
     want = jax.tree.map(
         lambda p, g: p - config.peak_rate * (g + 0.1 * p),
@@ -71,10 +71,10 @@ def test_batch_norm_normalises_per_device_and_averages_its_running_averages():
     after, _ = program.train(state, batch)
     # Two steps with 16 examples each, of which device d takes 2 d and 2 d + 1.
     first = jax.device_get(state)
-    means = []
+    means, loss = [], jax.jit(program.task.loss)
     for device in range(tiny.DEVICES):
         chosen = jax.tree.map(lambda a, d=device: a[2 * d : 2 * d + 2], batch)
-        _, (stats, _) = program.task.loss(first.params, first.stats, chosen)
+        _, (stats, _) = loss(first.params, first.stats, chosen)
         means.append(stats["norm"]["mean"])
     one_step = np.mean(means, axis=0)
     config, program = _program("bn", epochs=1, epoch_examples=16)
@@ -94,7 +94,7 @@ def test_evaluation_counts_every_test_image_once(norm):
     got = program.evaluate(program.place(state))
     model = task._model(training=False)
     x = (dataset.test_images / 255 - dataset.mean) / dataset.std
-    logits = model.apply(
+    logits = jax.jit(model.apply)(
         {"params": state.params, "batch_stats": stats}, jnp.asarray(x, jnp.float32)
     )
     losses = optax.softmax_cross_entropy_with_integer_labels(
