@@ -38,13 +38,23 @@ def moved(f):
     return lambda x, *rest: jnp.moveaxis(f(jnp.moveaxis(x, 1, -1), *rest), -1, 1)
 
 
+def with_gradients(f, *primals, dy=None):
+    """y and the gradients of f, which is channels last, on (N, C, *)."""
+
+    @jax.jit
+    def run(*primals):
+        y, pullback = jax.vjp(moved(f), *primals)
+        return y, *pullback(y if dy is None else dy)
+
+    return run(*primals)
+
+
 @over_implementations
 @pytest.mark.parametrize(
     ("shape", "groups", "eps"),
     [
         ((1, 6, 3), 2, 0.5),
         ((1, 3), 1, 1e-5),
-        ((4, 12), 3, 1e-3),
         ((4, 6, 2, 3), 6, 1e-3),
         ((20, 6, 10, 10), 3, 1e-5),
     ],
@@ -74,8 +84,7 @@ def test_size_zero(shape, implementation):
         return group_norm(x, weight, bias, 2, implementation=implementation)
 
     weight, bias = random(shape[1:2], 1), random(shape[1:2], 2)
-    y, pullback = jax.vjp(moved(f), jnp.zeros(shape), weight, bias)
-    dx, *d_parameters = pullback(y)
+    y, dx, *d_parameters = with_gradients(f, jnp.zeros(shape), weight, bias)
     assert y.shape == dx.shape == shape
     for d in d_parameters:
         np.testing.assert_array_equal(d, np.zeros(shape[1]))
@@ -90,9 +99,8 @@ def test_groups_of_one_value_give_the_bias(shape, implementation):
     def f(x):
         return group_norm(x, weight, bias, 10, implementation=implementation)
 
-    y, pullback = jax.vjp(moved(f), x)
+    y, dx = with_gradients(f, x, dy=jnp.ones(shape))
     np.testing.assert_array_equal(y, as_torch(0 * x, 10, None, bias).astype("float32"))
-    (dx,) = pullback(jnp.ones(shape))
     rounding = np.finfo("float32").eps * jnp.abs(weight).max() / np.sqrt(1e-5)
     np.testing.assert_allclose(dx, np.zeros(shape), atol=float(rounding))
 
@@ -104,7 +112,9 @@ def test_each_group_has_mean_zero_and_variance_one_before_the_affine(
 ):
     x = 3 * random(shape) + 5
     scale, bias = np.arange(1.0, 9, dtype=np.float32), np.full(8, -2, np.float32)
-    y = moved(lambda x: group_norm(x, scale, bias, 4, implementation=implementation))(x)
+    y = jax.jit(
+        moved(lambda x: group_norm(x, scale, bias, 4, implementation=implementation))
+    )(x)
     before = (np.moveaxis(np.asarray(y), 1, -1) - bias) / scale
     groups = np.moveaxis(before, -1, 1).reshape(shape[0], 4, -1)
     np.testing.assert_allclose(groups.mean(-1), 0, atol=1e-6)
@@ -147,12 +157,7 @@ def test_channels_last_and_mixed_dtypes_with_gradients(
     def f(x, weight, bias):
         return group_norm(x, weight, bias, 2, implementation=implementation)
 
-    @jax.jit
-    def run(x, weight, bias, dy):
-        y, pullback = jax.vjp(moved(f), x, weight, bias)
-        return y, *pullback(dy)
-
-    results = run(x, weight, bias, dy)
+    results = with_gradients(f, x, weight, bias, dy=dy)
     dtypes = dtype, dtype, parameters, parameters
     assert tuple(result.dtype for result in results) == dtypes
     last = [np.moveaxis(np.asarray(a, float), 1, -1) for a in (x, dy)]

@@ -1,5 +1,7 @@
 """Random input and parameters for the tests of the layers."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,11 @@ SHAPE = (2, 4, 4, 8)
 def random(shape=SHAPE, seed=0, dtype=jnp.float32):
     values = np.random.default_rng(seed).standard_normal(shape)
     return jnp.asarray(values.astype(np.float32)).astype(dtype)
+
+
+def apply(layer: nn.Module, variables, x, **call) -> Any:
+    """``layer.apply``, compiled as a whole: op by op Flax compiles dozens of times."""
+    return jax.jit(layer.apply)(variables, x, **call)
 
 
 def randomized(layer: nn.Module, x, seed=1):
