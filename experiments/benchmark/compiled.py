@@ -15,6 +15,7 @@ programs that it holds. ``--table FILE`` prints a record in Markdown instead.
 
 import argparse
 import dataclasses
+import functools
 import json
 import math
 import pathlib
@@ -110,7 +111,7 @@ class Row:
       norm: a name in `NORMS`.
       dtype: of x.
       name: the pass, one of `PASSES`.
-      x: bytes of x.
+      x: bytes of x as it lies in the device's memory.
       kernels: how many; 0 if the compiler refused the program, like the rest.
       moved: bytes read from and written to main memory.
       largest: bytes of the largest array that is neither argument nor output.
@@ -164,8 +165,16 @@ def measure(target: str, layer: layers.Layer, norm: str, dtype: str, name: str) 
 
 
 def _row(target, layer, norm, dtype, name) -> Row:
-    size = math.prod(layer.shape) * jnp.dtype(dtype).itemsize
+    size = _bytes(target, layer.shape, dtype)
     return Row(target, layer.id, layer.activation_name, norm, dtype, name, size)
+
+
+@functools.cache
+def _bytes(target: str, shape: tuple[int, ...], dtype: str) -> int:
+    """Bytes of an array on a device, with the padding of its layout."""
+    x = jax.ShapeDtypeStruct(shape, DTYPES[dtype])
+    x = targets.on(targets.devices(target)[0], x)
+    return program.read(jax.jit(jnp.copy).lower(x).compile()).outputs
 
 
 def _measure_or_error(*args: Any) -> Row:
