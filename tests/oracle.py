@@ -58,9 +58,11 @@ def group_norm(
     weights = _grouped(kept.astype(np.float64), groups, reduced)
     count = np.maximum(weights.sum((1, 3), keepdims=True), 1)
     mean = (values * weights).sum((1, 3), keepdims=True) / count
-    # The second pass takes out what rounding left in the first mean.
-    mean = mean + ((values - mean) * weights).sum((1, 3), keepdims=True) / count
+    # The second pass takes out what rounding left in the first mean: of the centred
+    # values, for a large mean has no room for it.
     centred = (values - mean) * weights
+    left = centred.sum((1, 3), keepdims=True) / count
+    mean, centred = mean + left, (centred - left) * weights
     var = (centred**2).sum((1, 3), keepdims=True) / count
     rstd = 1 / np.sqrt(var + eps)
     x_hat = _ungrouped(centred * rstd, x.shape, reduced)
