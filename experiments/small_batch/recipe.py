@@ -4,10 +4,11 @@ A ResNet-8: one block per stage, 16, 32 and 64 channels, and a stem that quarter
 sides, as ResNet-50's does on ImageNet. As in the paper: He initialisation, zero scale
 in each block's last norm, weight decay 1e-4 on all parameters, momentum 0.9, a learning
 rate linear in the batch, the same number of epochs at every batch size, the median
-error of the last epochs. Unlike it: the learning rate falls along a cosine, since a
-short budget has no room for three plateaus; images are flipped and shifted by up to two
-pixels; groups have 8 channels each, since 32 groups are more than these narrow layers
-can be cut into.
+error of the last epochs; and as in its author's reproduction, a warm-up over the first
+twentieth of the epochs, since the rates are above 0.1. Unlike it: the learning rate
+falls along a cosine, since a short budget has no room for three plateaus; images are
+flipped and shifted by up to two pixels; groups have 8 channels each, since 32 groups
+are more than these narrow layers can be cut into.
 
 The peak learning rate comes from the same search for each norm, `search`, at the batch
 where batch norm is at its best.

@@ -24,6 +24,8 @@ class Config:
       rate: peak learning rate for a global batch of 256; it is linear in the batch.
       schedule: "cosine", from the peak to 0 over the budget, or "steps", a tenth after
         30, 60 and 90% of it, as in the paper.
+      warmup: the part of the budget over which the rate rises from 0 to its schedule.
+        A twentieth is the 5 of 100 epochs of the author's reproduction.
       momentum: of stochastic gradient descent.
       weight_decay: on all parameters, the norm's included, as in the paper.
       augment: whether to flip and shift the training images.
@@ -39,6 +41,7 @@ class Config:
     epoch_examples: int
     rate: float
     schedule: str = "cosine"
+    warmup: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 1e-4
     augment: bool = True
@@ -54,6 +57,8 @@ class Config:
             raise ValueError(
                 f"schedule must be 'cosine' or 'steps'; got {self.schedule!r}"
             )
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"warmup must be from 0 to below 1; got {self.warmup}")
         if self.parallelism not in ("pmap", "jit"):
             raise ValueError(
                 f"parallelism must be 'pmap' or 'jit'; got {self.parallelism!r}"

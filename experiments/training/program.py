@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
@@ -44,10 +45,15 @@ class Task(Protocol):
 def optimizer(config: Config) -> optax.GradientTransformation:
     """Stochastic gradient descent with momentum, as the config says."""
     if config.schedule == "cosine":
-        rate = optax.cosine_decay_schedule(config.peak_rate, config.steps)
+        scheduled = optax.cosine_decay_schedule(config.peak_rate, config.steps)
     else:
         drops = {round(part * config.steps): 0.1 for part in (0.3, 0.6, 0.9)}
-        rate = optax.piecewise_constant_schedule(config.peak_rate, drops)
+        scheduled = optax.piecewise_constant_schedule(config.peak_rate, drops)
+    warmup = max(1, round(config.warmup * config.steps))
+
+    def rate(step: jax.typing.ArrayLike) -> jax.Array:
+        return jnp.minimum(1.0, (step + 1) / warmup) * scheduled(step)
+
     return optax.chain(
         optax.add_decayed_weights(config.weight_decay),
         optax.sgd(rate, momentum=config.momentum),

@@ -29,6 +29,7 @@ def test_an_epoch_leaves_out_fewer_examples_than_a_batch():
         ({"epoch_examples": 65}, r"multiple of the global batch, 2 x 8; got 65"),
         ({"epoch_examples": 0}, r"positive multiple .* got 0"),
         ({"schedule": "linear"}, r"'cosine' or 'steps'; got 'linear'"),
+        ({"warmup": 1.0}, r"from 0 to below 1; got 1.0"),
         ({"parallelism": "vmap"}, r"'pmap' or 'jit'; got 'vmap'"),
     ],
 )
