@@ -17,7 +17,7 @@ from typing import Any
 import jax
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from flax_gn._problem import Cut, Problem
 
@@ -62,11 +62,7 @@ def over_devices(
         mesh=mesh,
         in_specs=(spec, *specs),
         out_specs=out,
-        axis_names={
-            name
-            for name, type_ in zip(mesh.axis_names, mesh.axis_types, strict=True)
-            if type_ == AxisType.Explicit
-        },
+        axis_names={name for names in spec for name in _names(names)},
     )(x, *others)
     if not per_group or local.cut is None:
         return mapped

@@ -124,10 +124,18 @@ def _merge_over_devices(problem, local: Moments) -> Moments:
     Summing moments about a common pilot would need a second all-reduce to agree on
     the pilot, and sums about zero lose the digits this module is for.
     """
-    devices = jax.lax.axis_size(problem.axis_name)
-    own = jnp.arange(devices) == jax.lax.axis_index(problem.axis_name)
-    stacked = jnp.stack(jnp.broadcast_arrays(*local))
-    rows = jnp.where(jnp.expand_dims(own, range(1, stacked.ndim + 1)), stacked, 0)
+    devices = jnp.arange(jax.lax.axis_size(problem.axis_name))
+    own = devices == jax.lax.axis_index(problem.axis_name)
+    # Added up rather than stacked, which jax refuses under vmap if the mapped axis is
+    # split over devices and one of the arrays is not mapped.
+    rows = sum(
+        jnp.where(
+            jnp.expand_dims(own[:, None] & at, range(2, 2 + value.ndim)),
+            value[None, None],
+            0,
+        )
+        for at, value in zip(jnp.eye(4, dtype=bool)[:, None], local, strict=True)
+    )
     rows = _psum(problem, rows)
     if problem.cut is not None:
         rows = _parts_of_own_groups(problem, rows)

@@ -11,8 +11,8 @@ mesh needs
 
 With automatic axes XLA splits the program for one device. There the pilot comes before
 the sums, so an all-reduce more fetches nine values to pick it from; the sums of each
-channel are reduced before they are added up to groups; and XLA on a CPU reduces along
-one mesh axis after the other.
+channel are reduced before they are added up to groups; and along several mesh axes XLA
+reduces at once for a TPU, but one axis after the other for a CPU.
 """
 
 import contextlib
@@ -75,6 +75,23 @@ class Split:
         """The mesh axes that split positions."""
         return tuple(name for name in self.spec[1:-1] if name is not None)
 
+    def over(self, devices: int) -> "Split":
+        """The same split over another number of devices, each of which holds as much.
+
+        A power of 2. Two mesh axes are equal, or the first is the larger one.
+        """
+        second = 2 ** ((devices.bit_length() - 1) // 2) if len(self.mesh) == 2 else 1
+        sizes = (devices // second, second)[: len(self.mesh)]
+        mesh = {name: size for (name, _), size in zip(self.mesh, sizes, strict=True)}
+        old = dict(self.mesh)
+        grown = [
+            n if name is None else n // old[name] * mesh[name]
+            for n, name in zip(self.case.shape, self.spec, strict=True)
+        ]
+        groups = self.case.groups * grown[-1] // self.case.shape[-1]
+        case = dataclasses.replace(self.case, shape=tuple(grown), groups=max(1, groups))
+        return dataclasses.replace(self, case=case, mesh=tuple(mesh.items()))
+
     def explicit(self) -> tuple[list[int], list[int]]:
         """Numbers in each all-reduce, forward and backward, on an explicit mesh."""
         size = self.case.shape[-1] // self.case.groups
@@ -91,10 +108,15 @@ class Split:
         forward = [rows] if sharing else []
         return forward, [*messages.values()]
 
-    def automatic(self) -> tuple[list[int], list[int]]:
-        """The same with automatic axes, on CPU devices."""
+    def automatic(self, *, at_once: bool = False) -> tuple[list[int], list[int]]:
+        """The same with automatic axes.
+
+        Args:
+          at_once: whether XLA reduces along all axes that split positions at once.
+        """
         groups = max(1, self.case.groups // self.shards(-1))
-        per_value = [self.samples * self.channels] * len(self.spatial)
+        axes = min(1, len(self.spatial)) if at_once else len(self.spatial)
+        per_value = [self.samples * self.channels] * axes
         per_value += [self.samples * groups] * self.cut
         sums = [2 * numbers for numbers in per_value]
         forward = [9 * numbers for numbers in per_value] + sums
@@ -248,13 +270,12 @@ def compiled(split: Split, on: Mesh, gradients: bool) -> jax.stages.Compiled:
         return jax.jit(step if gradients else forward).lower(*shapes).compile()
 
 
-def collectives(split: Split, on: Mesh) -> tuple[Counter, Counter]:
-    """(kind, numbers) of every collective, forward and backward."""
-    forward, both = (
-        Counter(
-            (c.kind, c.elements)
-            for c in program.read(compiled(split, on, g)).collectives
-        )
-        for g in (False, True)
-    )
-    return forward, both - forward
+def collectives(split: Split, on: Mesh, gradients: bool) -> Counter[tuple[str, int]]:
+    """How many collectives of each (kind, numbers) there are."""
+    made = program.read(compiled(split, on, gradients))
+    return Counter((c.kind, c.elements) for c in made.collectives)
+
+
+def all_reduces(*numbers: int) -> Counter[tuple[str, int]]:
+    """All-reduces of so many numbers each, as `collectives` counts them."""
+    return Counter(("all-reduce", n) for n in numbers)

@@ -1,30 +1,36 @@
-"""What a TPU's chips say to each other: sums, and never rows of x.
+"""What TPUs say to each other where arrays are split over them: kind, count, numbers.
 
-tests/test_sharding.py holds programs for CPU devices to the same numbers. Without
---whole-table a few splits stand for the rest.
+The compiler pads arrays to whole tiles; the numbers are those without padding.
 """
 
 import pytest
 
 from tests import sharding_cases
 from tests.compiled.conftest import devices
+from tests.sharding_cases import SPLITS, all_reduces, collectives
 
-SOME = {"batch", "groups", "height", "batch_groups"}
+TOPOLOGIES = {
+    "v5e:2x2": ("v5e", None),
+    "v5e:16x16": ("v5e", "v5e:16x16"),
+    "tpu7x:2x2x1": ("7x", None),
+}
 
 
-def pytest_generate_tests(metafunc):
-    whole = metafunc.config.getoption("whole_table")
-    splits = [s for s in sharding_cases.SPLITS if whole or s.name in SOME]
-    metafunc.parametrize("split", splits, ids=[split.name for split in splits])
+@pytest.mark.parametrize("kind", sharding_cases.AXIS_TYPES)
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize("split", SPLITS, ids=[split.name for split in SPLITS])
+def test_collectives(split, topology, kind):
+    found = devices(*TOPOLOGIES[topology])
+    split = split.over(len(found))
+    forward, backward = (
+        split.explicit() if kind == "explicit" else split.automatic(at_once=True)
+    )
+    on = sharding_cases.mesh(split, found, kind)
+    # One program of both passes: compiling is what takes the time.
+    step = all_reduces(*forward, *backward)
+    assert collectives(split, on, gradients=True) == step
 
 
-@pytest.mark.parametrize("kind", ["auto", "explicit"])
-def test_collectives(split, kind):
-    on = sharding_cases.mesh(split, devices("v5e", "v5e:2x4"), kind)
-    found = sharding_cases.collectives(split, on)
-    allowed = split.explicit() if kind == "explicit" else split.automatic()
-    for counted, sizes in zip(found, allowed, strict=True):
-        assert bool(counted) == bool(sizes)
-        assert all(name == "all-reduce" for name, _ in counted)
-        # How they are put together into messages is the compiler's affair.
-        assert sum(size * times for (_, size), times in counted.items()) <= sum(sizes)
+def test_topologies_differ_in_size():
+    sizes = [len(devices(*topology)) for topology in TOPOLOGIES.values()]
+    assert sizes == [4, 256, 8]
