@@ -21,6 +21,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from flax_gn._problem import is_known
+
 # Positions that one block of a GPU sums. With fewer, writing and reading the partial
 # sums, 16 bytes per block and channel, adds over 5% to the bytes of a bfloat16 x; with
 # more, XLA splits the sum in its own way.
@@ -112,6 +114,8 @@ def _block_of(axes: Sequence[int], value: jax.Array) -> tuple[int, int] | None:
     """`_block` of an array; no axis that an explicit mesh shards is split."""
     spec = jax.typeof(value).sharding.spec
     whole = tuple(axis for axis in axes if spec[axis] is None)
+    if not is_known(*(value.shape[axis] for axis in axes)):
+        return None
     return _block(tuple(axes), whole, value.shape)
 
 

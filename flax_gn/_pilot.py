@@ -6,18 +6,23 @@ values may be outliers. J. W. Tukey, "The ninther, a technique for low-effort ro
 (resistant) location in large samples" (1978).
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from flax_gn import _sharding
-from flax_gn._problem import Problem
+from flax_gn._problem import Problem, is_known
 
 _LANES = 128
+_PARTS = 1 << 16
 
 
 def ninther(problem: Problem, x: jax.Array) -> jax.Array:
     """One value of each group, (*kept, 1, ..., G), of x's dtype."""
+    if not is_known(*(x.shape[axis] for axis in problem.reduced)):
+        return _median_of_medians(_sliced(problem, x))
     return _sharding.if_xla_may_split(
         lambda x: _median_of_medians(_gathered(problem, x)),
         lambda x: _median_of_medians(_cut_out(problem, x)),
@@ -57,7 +62,7 @@ def _from_rows(problem, x, axis):
     To cut single values out of the axis that runs fastest, the TPU compiler would first
     bring all of x into another order.
     """
-    places = _places(problem, x)
+    places = np.array(_places(problem, x))
     values = []
     for i, place in enumerate(places):
         index = [slice(None)] * x.ndim
@@ -83,7 +88,7 @@ def _sliced(problem, x):
     strided ones.
     """
     values = []
-    for *positions, channel in _places(problem, x).tolist():
+    for *positions, channel in _places(problem, x):
         index = [slice(None)] * x.ndim
         for axis, position in zip(problem.reduced, positions, strict=True):
             index[axis] = slice(position, position + 1)
@@ -98,7 +103,7 @@ def _gathered(problem, x):
     Where devices hold parts of x, XLA fetches these with one all-reduce. For each of
     the slices it would hand rows of x from device to device.
     """
-    places = _places(problem, x)
+    places = np.array(_places(problem, x), np.int32)
     values = jax.lax.gather(
         x,
         jnp.array(places[:, :-1]),
@@ -117,7 +122,7 @@ def _gathered(problem, x):
     return jnp.sum(jnp.where(chosen, values, 0), -1)
 
 
-def _places(problem, x) -> np.ndarray:
+def _places(problem, x) -> list[list[Any]]:
     """Nine positions along the reduced axes and channels in a group, one per row.
 
     They follow a low-discrepancy sequence that starts in the middle and keeps off the
@@ -127,7 +132,12 @@ def _places(problem, x) -> np.ndarray:
     sizes.append(x.shape[-1] // problem.groups)
     primes = [(3, 5, 7, 11, 13, 17, 19, 2)[i % 8] for i in range(len(sizes) - 1)] + [2]
     points = (0.5 + np.arange(9)[:, None] * np.sqrt(primes)) % 1
-    return (points * sizes).astype(np.int32)
+    # In integers, which a size that `jax.export` leaves open can be multiplied with.
+    parts = (points * _PARTS).astype(int).tolist()
+    return [
+        [size * part // _PARTS for size, part in zip(sizes, row, strict=True)]
+        for row in parts
+    ]
 
 
 def _median_of_medians(values):

@@ -180,6 +180,11 @@ def _integer(name: str, value: Any) -> int:
     )
 
 
+def is_known(*sizes: Any) -> bool:
+    """Whether none of the sizes is left open, as `jax.export` allows."""
+    return not any(jax.export.is_symbolic_dim(size) for size in sizes)
+
+
 def number_of_groups(groups: Any, group_size: Any, channels: int) -> int:
     """The number of groups of a channel axis, from either of the two ways to say it."""
     if jax.export.is_symbolic_dim(channels):

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from flax_gn import _fusion, _pilot
 from flax_gn._linear import linear_call
-from flax_gn._problem import Problem
+from flax_gn._problem import Problem, is_known
 
 
 class Moments(NamedTuple):
@@ -90,10 +90,10 @@ def _pilot_and_count(problem, x) -> tuple[jax.Array, jax.Array]:
     """A value near the mean of each group, and how many values the group has."""
     size = x.shape[-1] // problem.groups
     count = math.prod(x.shape[axis] for axis in problem.reduced) * size
-    if count:
-        pilot = _pilot.ninther(problem, x).astype(problem.compute_dtype)
-    else:
+    if is_known(count) and not count:
         pilot = jnp.zeros((1,) * x.ndim, problem.compute_dtype)
+    else:
+        pilot = _pilot.ninther(problem, x).astype(problem.compute_dtype)
     return pilot, jnp.full((1,) * x.ndim, count, problem.compute_dtype)
 
 

@@ -198,15 +198,36 @@ def test_exported_with_its_derivative(implementation):
     check.gradients(case, data, pullback(data.dy), implementation)
 
 
-def test_export_with_a_symbolic_batch(implementation):
-    case = BY_NAME["4d_2_groups"]
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [("4d_2_groups", "b, 5, 3"), ("4d_2_groups", "b, h, w"), ("mask_silu", "b, s")],
+)
+def test_export_with_open_sizes(name, sizes, implementation):
+    case = BY_NAME[name]
     data = inputs(case)
-    symbolic = jax.export.symbolic_shape("b, 5, 3, 8")
-    x = jax.ShapeDtypeStruct(symbolic, np.float32)
-    exported = jax.export.export(
-        jax.jit(lambda x: function(case, implementation)(x, data.gamma, data.beta))
-    )(x)
-    check.values(case, data, exported.call(data.x), implementation)
+    f = function(case, implementation)
+
+    def run(x, mask, dy):
+        y, pullback = jax.vjp(lambda *a: f(*a, mask), x, data.gamma, data.beta)
+        return y, pullback(dy)
+
+    names = jax.export.symbolic_shape(sizes)
+
+    def opened(array):
+        if array is None:
+            return None
+        shape = (*names, array.shape[-1])[: array.ndim]
+        shape = [
+            1 if size == 1 else name
+            for name, size in zip(shape, array.shape, strict=True)
+        ]
+        return jax.ShapeDtypeStruct(shape, array.dtype)
+
+    arguments = data.x, data.mask, data.dy
+    exported = jax.export.export(jax.jit(run))(*map(opened, arguments))
+    y, grads = exported.call(*arguments)
+    check.values(case, data, y, implementation)
+    check.gradients(case, data, grads, implementation)
 
 
 def test_donated_input(implementation):
