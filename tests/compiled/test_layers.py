@@ -13,8 +13,8 @@ from tests.compiled.conftest import devices
 TABLE = layers.load()
 
 # Few channels per group and many, 1 to 3 spatial axes, few positions and so many that
-# the statistics' slices have run out of a TPU's memory, positions with odd divisors, and
-# one that a TPU lays out with positions running fastest.
+# the statistics' slices have run out of a TPU's memory, positions with odd divisors,
+# positions that run faster than channels in a TPU's memory.
 SOME = {
     "h100": (
         "sd15_64_320",
@@ -59,7 +59,8 @@ def test_program(program):
     devices(target)
     layer = TABLE[name]
     row = compiled.measure(target, layer, "xla", dtype, part)
-    assert row.moved >= limits.NEEDED[part] * row.x  # it is the program it should be
+    # It is the program it should be; a small x may stay on a TPU's chip.
+    assert row.moved >= limits.LEAST[part] * row.x
     assert not limits.bars(row, layer).exceeded(row)
     assert not row.relayout
     before = limits.recorded(row)
