@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.small_batch.search", description=__doc__
     )
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch", type=int, default=BATCH, help="examples per device")
     parser.add_argument("--out", type=pathlib.Path, default=RECORD)
     args = parser.parse_args(argv)

@@ -41,7 +41,7 @@ class Config:
     epoch_examples: int
     rate: float
     schedule: str = "cosine"
-    warmup: float = 0.05
+    warmup: float = 0.0
     momentum: float = 0.9
     weight_decay: float = 1e-4
     augment: bool = True
