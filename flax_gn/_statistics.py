@@ -31,13 +31,13 @@ class Moments(NamedTuple):
       pilot: a value near the mean; constant under differentiation.
       shift: mean - pilot.
       var: biased variance.
-      count: values in the group, of x's compute dtype; 1 where there are none.
+      number: of values in the group, of x's compute dtype; 1 where there are none.
     """
 
     pilot: jax.Array
     shift: jax.Array
     var: jax.Array
-    count: jax.Array
+    number: jax.Array
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -81,7 +81,7 @@ def _moments_jvp(problem, primals, tangents):
 
     sums = linear_call(tangent, transpose, (x, mask, value), tangents[0])
     # Outside of the call, for jax transposes an all-reduce in more than one way.
-    shift, var = (s / value.count for s in sum_over_devices(problem, sums))
+    shift, var = (s / value.number for s in sum_over_devices(problem, sums))
     zeros = jax.tree.map(jnp.zeros_like, value)
     return value, zeros._replace(shift=shift, var=var)
 

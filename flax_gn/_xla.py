@@ -141,7 +141,7 @@ def _tangent(problem, saved: Saved, tangents):
     dx = where(saved.mask, dx.astype(problem.compute_dtype))
     sums = tuple(_statistics.group_sum(problem, value) for value in (dx, x_hat * dx))
     mean_dx, mean_x_hat_dx = (
-        to_channels(total / saved.moments.count, saved.x.shape[-1])
+        to_channels(total / saved.moments.number, saved.x.shape[-1])
         for total in _statistics.sum_over_devices(problem, sums)
     )
     dz = where(saved.mask, coefficients.rstd * (dx - mean_dx - x_hat * mean_x_hat_dx))
@@ -183,7 +183,7 @@ def _cotangent(problem, saved: Saved, dy):
     slope = _slope(coefficients)
     sums = tuple(fold(problem, slope * total) for total in (sum_kept_dz, sum_dz_x_hat))
     means = tuple(
-        total / saved.moments.count
+        total / saved.moments.number
         for total in _statistics.sum_over_devices(problem, sums)
     )
     x, dy, _ = reads[3]
