@@ -10,7 +10,8 @@ passes in one program. The bytes that must move are 2|x| forward and 3|x| backwa
 statistics over a group too large to keep on chip, 3|x| and 5|x|.
 
 ``--record FILE`` also writes the rows to a JSON record, in place of those of the same
-programs that it holds. ``--table FILE`` prints a record in Markdown instead.
+programs that it holds. ``--table FILE`` and ``--summary FILE`` print a record in
+Markdown instead, a line for each program or for each device and pass.
 """
 
 import argparse
@@ -137,12 +138,8 @@ class Row:
     @property
     def key(self) -> tuple[str, ...]:
         """What tells programs apart."""
-        return (*self.program, self.norm)
-
-    @property
-    def program(self) -> tuple[str, ...]:
-        """What one norm's program has in common with that of another."""
-        return self.target, self.layer, self.activation, self.dtype, self.name
+        who = self.target, self.layer, self.activation, self.norm
+        return (*who, self.dtype, self.name)
 
 
 def measure(target: str, layer: layers.Layer, norm: str, dtype: str, name: str) -> Row:
@@ -239,30 +236,46 @@ def _values(row: Row) -> tuple[str, ...] | None:
     return str(row.kernels), *shares, "yes" if row.relayout else ""
 
 
-def table(rows: Iterable[Row], norms: Sequence[str] = ("xla", "flax.linen")) -> str:
-    """A table in Markdown: for each norm kernels, bytes moved and largest array.
-
-    Bytes are over those of x.
-    """
-    columns = [f"{norm} {what}" for norm in norms for what in _COLUMNS]
-    head = ["device", "layer", "dtype", "pass", *columns]
-    by_program: dict[tuple[str, ...], dict[str, Row]] = {}
-    for row in rows:
-        by_program.setdefault(row.program, {})[row.norm] = row
+def table(rows: Iterable[Row]) -> str:
+    """A table in Markdown with a line for each program; bytes are over those of x."""
+    head = ["device", "layer", "norm", "dtype", "pass", *_COLUMNS]
     body = []
-    for key, of_norm in by_program.items():
-        target, layer, _, dtype, name = key
-        cells = [target, layer, dtype, name]
-        for norm in norms:
-            row = of_norm.get(norm)
-            values = ("", "", "") if row is None else _values(row) or ("fails", "", "")
-            cells += values[:3]
-        body.append(cells)
-    lines = [head, ["---"] * 4 + ["---:"] * len(columns), *body]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    for row in rows:
+        values = _values(row) or ("refused", "", "", "", "")
+        body.append([row.target, row.layer, row.norm, row.dtype, row.name, *values])
+    return _markdown(head, body, text=5)
 
 
-_COLUMNS = ("kernels", "moved", "largest")
+def summary(rows: Iterable[Row]) -> str:
+    """A table in Markdown with a line for each device, dtype, pass and norm.
+
+    The most of each number over all layers, bytes over those of x, and how many layers
+    are moved into another order, and are refused by the compiler.
+    """
+    together: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        key = row.target, row.dtype, row.name, row.norm
+        together.setdefault(key, []).append(row)
+    body = []
+    for key, several in together.items():
+        made = [row for row in several if row.error is None]
+        most = [str(max(row.kernels for row in made))] + [
+            f"{max(getattr(row, size) / row.x for row in made):.2f}"
+            for size in ("moved", "largest", "scratch")
+        ]
+        moved = str(sum(row.relayout for row in made))
+        refused = str(len(several) - len(made))
+        body.append([*key, str(len(several)), *most, moved, refused])
+    head = ["device", "dtype", "pass", "norm", "layers", *_COLUMNS, "refused"]
+    return _markdown(head, body, text=4)
+
+
+_COLUMNS = ("kernels", "moved", "largest", "scratch", "relayout")
+
+
+def _markdown(head: Sequence[str], body: Iterable[Sequence[str]], text: int) -> str:
+    rule = ["---"] * text + ["---:"] * (len(head) - text)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *body))
 
 
 def main() -> None:
@@ -278,10 +291,12 @@ def main() -> None:
     parser.add_argument("--no-activation", action="store_true")
     parser.add_argument("--record", type=pathlib.Path)
     parser.add_argument("--table", type=pathlib.Path)
+    parser.add_argument("--summary", type=pathlib.Path)
     args = parser.parse_args()
-    if args.table is not None:
-        print(table(load(args.table)[1]))
-        return
+    for path, form in ((args.table, table), (args.summary, summary)):
+        if path is not None:
+            print(form(load(path)[1]))
+            return
     jax.config.update("jax_platforms", "cpu")
     print(_ROW.format(*_HEAD.split()))
     for target in args.target:
