@@ -54,7 +54,8 @@ def group_norm(
 
     Args:
       x: shape (N, *spatial, C), any number of spatial axes; float32, bfloat16, float16
-        or float64.
+        or float64. Deviations from the mean are squared in float32 (float64 for
+        float64), so they may reach 1e18; beyond, scale x by a power of two first.
       gamma: scale, shape (C,), or (N, C) for a scale of its own per sample (adaptive
         group norm); None for 1. Any floating dtype.
       beta: shift, as gamma; None for 0.
