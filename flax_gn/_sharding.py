@@ -17,7 +17,7 @@ from typing import Any
 import jax
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from flax_gn._problem import Cut, Problem
 
@@ -41,7 +41,7 @@ def over_devices(
       per_group: what ``run`` returns.
     """
     mesh, spec = jax.typeof(x).sharding.mesh, jax.typeof(x).sharding.spec
-    if all(names is None for names in spec):
+    if AxisType.Explicit not in mesh.axis_types:
         return run(problem, x, *others)
     specs = [_spec_as(x, other) for other in others]
     others = tuple(

@@ -106,13 +106,9 @@ def _masked_pilot_and_count(problem, x, mask):
     x = x.astype(problem.compute_dtype)
     kept = jnp.broadcast_to(mask, x.shape)
     count = group_sum(problem, kept.astype(x.dtype))
-    low = jnp.min(
-        _split(problem, jnp.where(kept, x, jnp.inf)),
-        (*problem.reduced, x.ndim),
-        keepdims=True,
-        initial=jnp.inf,
-    )
-    low = jnp.where(count > 0, low.squeeze(-1), 0)
+    low = jnp.where(kept, x, jnp.inf)
+    low = jnp.min(low, problem.reduced, keepdims=True, initial=jnp.inf)
+    low = jnp.where(count > 0, jnp.min(_split(problem, low), -1), 0)
     above = where(mask, x - to_channels(low, x.shape[-1]))
     return low + group_sum(problem, above) / jnp.maximum(count, 1), count
 

@@ -206,6 +206,7 @@ MORE = [
         reduction_axes=(2, 3),
     ),
     _split("replicated_parameters", {"h": 2, "c": 4}, (2, 4, 32), 4, (None, "h", "c")),
+    _split("parameters_alone", {"c": 8}, (2, 5, 16), 4, (), "c"),
     _split("parameters_over_batch", {"n": 4, "h": 2}, (4, 4, 8), 2, ("n", "h"), "n"),
 ]
 """Other calls, of which only the results are held to the case."""
@@ -279,3 +280,25 @@ def collectives(split: Split, on: Mesh, gradients: bool) -> Counter[tuple[str, i
 def all_reduces(*numbers: int) -> Counter[tuple[str, int]]:
     """All-reduces of so many numbers each, as `collectives` counts them."""
     return Counter(("all-reduce", n) for n in numbers)
+
+
+def table() -> str:
+    """The numbers in each all-reduce, for docs/sharding.md."""
+
+    def listed(numbers):
+        return ", ".join(map(str, numbers)) or "none"
+
+    lines = [
+        "| x | groups | devices along each axis | explicit: forward | backward "
+        "| automatic: forward | backward |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for split in SPLITS:
+        mesh_axes = (str(split.shards(axis)) for axis in range(len(split.spec)))
+        cells = [*split.explicit(), *split.automatic(at_once=True)]
+        lines.append(
+            f"| {split.case.shape} | {split.case.groups} | {', '.join(mesh_axes)} | "
+            + " | ".join(map(listed, cells))
+            + " |"
+        )
+    return "\n".join(lines) + "\n"
