@@ -127,6 +127,7 @@ def figure(record: results.Record, path: pathlib.Path) -> pathlib.Path:
 
 def _curves(axes, record: results.Record, batches: list[int]) -> None:
     """Test error by epoch, mean over seeds, at the largest and smallest batch."""
+    lowest = 100.0
     for norm in results.cells(record):
         for batch in dict.fromkeys((batches[0], batches[-1])):
             curves = [
@@ -137,6 +138,7 @@ def _curves(axes, record: results.Record, batches: list[int]) -> None:
             if not curves:
                 continue
             mean = [100 * sum(at) / len(at) for at in zip(*curves, strict=True)]
+            lowest = min(lowest, *mean)
             style = _STYLES[norm] | {"marker": None}
             axes.plot(
                 range(1, len(mean) + 1),
@@ -145,6 +147,8 @@ def _curves(axes, record: results.Record, batches: list[int]) -> None:
                 linewidth=1.0 if batch == batches[0] else 2.2,
                 **style,
             )
+    # The first epochs are far off and would flatten the rest.
+    axes.set_ylim(0.9 * lowest, 2.5 * lowest)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("epoch")
     axes.set_ylabel("test error (%)")

@@ -1,7 +1,9 @@
 """The whole command, on a network and images small enough for a test."""
 
+import dataclasses
 import json
 import signal
+import statistics
 
 import numpy as np
 import pytest
@@ -114,6 +116,18 @@ def test_the_rates_are_those_that_the_search_found():
     assert grids[0] == grids[1], "the same search for each"
     seeds = {r["config"]["seed"] for r in record["results"]}
     assert seeds.isdisjoint(range(recipe.SIZES["full"].seeds))
+
+
+def test_the_committed_record_is_of_this_recipe():
+    record = results.read(results.FOLDER / "full.json")
+    asked = recipe.configs(
+        recipe.NORMS, recipe.SIZES["full"], devices=8, available=10_000
+    )
+    for row, config in zip(record["runs"], asked, strict=True):
+        wanted = dataclasses.asdict(config)
+        assert {k: v for k, v in row.items() if k in wanted}.items() <= wanted.items()
+        curve = row["curve"]["test_errors"][-recipe.last_epochs(config.epochs) :]
+        assert row["test_error"] == pytest.approx(statistics.median(curve))
 
 
 def test_the_search_judges_by_training_images_that_it_does_not_train_on():
