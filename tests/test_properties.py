@@ -195,7 +195,7 @@ def test_matches_the_oracle(implementation, dtype):
 def test_derivatives_are_those_of_the_values(implementation):
     """In float64, by finite differences of the op itself; and J and its transpose."""
 
-    @examples(percent=10)
+    @examples(percent=6)
     @hypothesis.given(st.data())
     def run(draw):
         call = draw.draw(calls("float64", smooth=True))

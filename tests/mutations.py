@@ -1,0 +1,256 @@
+"""Shows that the tests see a mistake: puts one in, and waits for a test to fail.
+
+Each mutation changes one line of a copy of the library and runs the tests that should
+mind. It is run by hand, for it takes minutes, when tests or library have changed much:
+
+    python -m tests.mutations [part of a name ...]
+"""
+
+import argparse
+import dataclasses
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Mutation:
+    """One mistake.
+
+    Attributes:
+      name: what is wrong then.
+      module: file under flax_gn/.
+      old: text that occurs there once.
+      new: what stands there instead.
+      tests: arguments of pytest, the tests that should fail.
+    """
+
+    name: str
+    module: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+VALUES, GRAD, DEVICES = "test_values.py", "test_grad.py", "test_pmap_shard_map.py"
+
+MUTATIONS = (
+    Mutation(
+        "unbiased variance in the reference",
+        "_reference.py",
+        "var = total((x - mean) ** 2) / m",
+        "var = total((x - mean) ** 2) / jnp.maximum(m - 1, 1)",
+        (VALUES, "-k", "4d_square"),
+    ),
+    Mutation(
+        "unbiased variance",
+        "_statistics.py",
+        "jnp.maximum(square / divisor - jnp.square(shift), 0)",
+        "jnp.maximum(square - divisor * jnp.square(shift), 0) / (divisor - 1)",
+        (VALUES, "-k", "4d_square"),
+    ),
+    Mutation(
+        "eps outside the root",
+        "_xla.py",
+        "jax.lax.rsqrt(saved.moments.var + problem.eps)",
+        "1 / (jnp.sqrt(saved.moments.var) + problem.eps)",
+        (VALUES, "-k", "large_eps"),
+    ),
+    Mutation(
+        "no pilot",
+        "_statistics.py",
+        "_pilot.ninther(problem, x).astype(problem.compute_dtype)",
+        "0 * _pilot.ninther(problem, x).astype(problem.compute_dtype)",
+        ("test_accuracy.py", "-k", "test_output and 10000.0"),
+    ),
+    Mutation(
+        "a single value as the pilot",
+        "_pilot.py",
+        "return _median(*(_median(*values[i : i + 3]) for i in (0, 3, 6)))",
+        "return values[0]",
+        ("test_accuracy.py", "-k", "outlier_anywhere"),
+    ),
+    Mutation(
+        "the mean rounded before it is subtracted",
+        "_xla.py",
+        "return saved.moments.pilot, rstd, -saved.moments.shift * rstd",
+        "return saved.moments.pilot + saved.moments.shift, rstd, 0 * rstd",
+        ("test_accuracy.py", "-k", "test_output and 100000.0"),
+    ),
+    Mutation(
+        "groups of strided channels",
+        "_statistics.py",
+        "return jnp.broadcast_to(per_group[..., None], shape).reshape(*rest, channels)",
+        "return jnp.tile(per_group, channels // groups) + 0 * shape[0]",
+        (VALUES, "-k", "consecutive"),
+    ),
+    Mutation(
+        "a count of masked values that is one too large",
+        "_statistics.py",
+        "count = group_sum(problem, kept.astype(x.dtype))",
+        "count = group_sum(problem, kept.astype(x.dtype)) + 1",
+        ("test_mask.py", "-k", "test_statistics_are_of_the_kept_values"),
+    ),
+    Mutation(
+        "masked positions enter the sums",
+        "_statistics.py",
+        "return where(mask, x.astype(problem.compute_dtype) - centre)",
+        "return x.astype(problem.compute_dtype) - centre",
+        ("test_mask.py", "-k", "what_is_masked"),
+    ),
+    Mutation(
+        "the gradient of gamma without x_hat",
+        "_xla.py",
+        "_sum_to(saved.gamma, sum_dz_x_hat)",
+        "_sum_to(saved.gamma, sum_dz)",
+        (GRAD, "-k", "4d_2_groups"),
+    ),
+    Mutation(
+        "the gradient of x without its last term",
+        "_xla.py",
+        "dx = where(mask, slope * dz - mean - x_hat * mean_x_hat)",
+        "dx = where(mask, slope * dz - mean)",
+        (GRAD, "-k", "4d_2_groups"),
+    ),
+    Mutation(
+        "the gradient of beta from kept positions alone",
+        "_xla.py",
+        "_sum_to(saved.beta, sum_dz)",
+        "_sum_to(saved.beta, sum_kept_dz)",
+        (GRAD, "-k", "mask"),
+    ),
+    Mutation(
+        "a gradient that forgets the activation",
+        "_xla.py",
+        "return jax.vjp(problem.activation, _affine(x_hat, coefficients))[1](dy)[0]",
+        "return dy + 0 * _affine(x_hat, coefficients)",
+        ("test_activation.py", "-k", "composition and silu"),
+    ),
+    Mutation(
+        "a tangent that forgets gamma's",
+        "_xla.py",
+        "dz = dz * coefficients.gamma + x_hat * dgamma.astype(dz.dtype)",
+        "dz = dz * coefficients.gamma + 0 * dgamma.astype(dz.dtype)",
+        ("test_jvp.py", "-k", "test_matches_the_oracle"),
+    ),
+    Mutation(
+        "statistics kept once per position for the backward pass",
+        "_xla.py",
+        "saved = Saved(x, gamma, beta, mask, _statistics.moments(problem, x, mask))",
+        "m = _statistics.moments(problem, x, mask)\n"
+        "    wide = m.pilot + 0 * x[..., :1].astype(jnp.float32)\n"
+        "    saved = Saved(x, gamma, beta, mask, m._replace(pilot=wide))",
+        ("test_residuals.py", "-k", "test_residuals_are_the_input and plain"),
+    ),
+    Mutation(
+        "devices that weigh the same whatever they keep",
+        "_statistics.py",
+        "shift = jnp.sum(counts * means, 0, keepdims=True) / count",
+        "shift = jnp.mean(means, 0, keepdims=True)",
+        (DEVICES, "-k", "spatial_mask or spatial_empty"),
+    ),
+    Mutation(
+        "devices that do not share the sums of the backward pass",
+        "_xla.py",
+        "for total in _statistics.sum_over_devices(problem, sums)\n    )\n    x, dy",
+        "for total in sums\n    )\n    x, dy",
+        (DEVICES, "-k", "AxisName and spatial-xla"),
+    ),
+    Mutation(
+        "parameters shared by devices, their gradients not",
+        "_linear.py",
+        'return jax.lax.pcast(value, missing, to="varying") if missing else value',
+        "return value if missing else value",
+        (DEVICES, "-k", "TestBatch and shard_map"),
+    ),
+    Mutation(
+        "a group size taken for a number of groups",
+        "_problem.py",
+        "return number if group_size is None else channels // number",
+        "return number",
+        (VALUES, "-k", "group_size"),
+    ),
+    Mutation(
+        "an eps of zero let through",
+        "_problem.py",
+        "if not float(finfo.tiny) <= number <= float(finfo.max):",
+        "if not 0 <= number <= float(finfo.max):",
+        ("test_errors.py", "-k", "eps_zero or eps_tiny"),
+    ),
+    Mutation(
+        "the result in x's dtype always",
+        "_problem.py",
+        'out_dtype = x.dtype if dtype is None else _floating_dtype("dtype", dtype)',
+        'out_dtype = x.dtype if dtype else _floating_dtype("dtype", x.dtype)',
+        (VALUES, "-k", "bfloat16_to_float32"),
+    ),
+    Mutation(
+        "conditioning that scales gamma and not beta",
+        "_layers.py",
+        "beta = None if beta is None else scale * _like(beta, scale)",
+        "beta = None if beta is None else _like(beta, scale)",
+        ("test_linen_modules.py", "-k", "conditioning"),
+    ),
+    Mutation(
+        "one eps for the function and the layers",
+        "linen.py",
+        "epsilon: float = 1e-6",
+        "epsilon: float = 1e-5",
+        ("test_linen.py", "-k", "constructor"),
+    ),
+)
+
+
+def is_seen(mutation: Mutation, checkout: pathlib.Path) -> bool:
+    """Whether a test fails once the mutation is in the checkout, which it leaves."""
+    path = checkout / "flax_gn" / mutation.module
+    source = path.read_text()
+    if source.count(mutation.old) != 1:
+        raise SystemExit(
+            f"mutations: {mutation.name!r} must change a text that occurs once in "
+            f"{mutation.module}; it occurs {source.count(mutation.old)} times. The "
+            "library has moved on: bring the mutation up to date."
+        )
+    path.write_text(source.replace(mutation.old, mutation.new))
+    first, *rest = mutation.tests
+    command = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--tb=no"]
+    result = subprocess.run(
+        [sys.executable, *command, f"tests/{first}", *rest],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    path.write_text(source)
+    # 1: tests failed. Anything else but 0 would be no verdict: no test ran, say.
+    if result.returncode not in (0, 1):
+        raise SystemExit(result.stdout + result.stderr)
+    return result.returncode == 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="only mutations whose name has these")
+    names = parser.parse_args().names
+    chosen = [m for m in MUTATIONS if not names or any(n in m.name for n in names)]
+    survivors = []
+    with tempfile.TemporaryDirectory() as folder:
+        checkout = pathlib.Path(folder) / "checkout"
+        ignored = shutil.ignore_patterns("__pycache__", ".*", "results", "*.npz")
+        shutil.copytree(ROOT, checkout, ignore=ignored)
+        for mutation in chosen:
+            seen = is_seen(mutation, checkout)
+            print(f"{'seen' if seen else 'NOT SEEN':8}  {mutation.name}", flush=True)
+            if not seen:
+                survivors.append(mutation.name)
+    if survivors:
+        raise SystemExit(f"{len(survivors)} of {len(chosen)} mutations went unseen")
+    print(f"all {len(chosen)} mutations were seen")
+
+
+if __name__ == "__main__":
+    main()
