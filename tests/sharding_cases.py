@@ -288,11 +288,9 @@ def table() -> str:
     def listed(numbers):
         return ", ".join(map(str, numbers)) or "none"
 
-    lines = [
-        "| x | groups | devices along each axis | explicit: forward | backward "
-        "| automatic: forward | backward |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    heads = "x", "groups", "devices along each axis", "explicit: forward", "backward"
+    heads += "automatic: forward", "backward"
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for split in SPLITS:
         mesh_axes = (str(split.shards(axis)) for axis in range(len(split.spec)))
         cells = [*split.explicit(), *split.automatic(at_once=True)]
