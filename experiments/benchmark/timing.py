@@ -6,6 +6,7 @@ milliseconds of each other see the same machine, and ratios are taken within a r
 
 import dataclasses
 import pathlib
+import random
 import statistics
 import tempfile
 import time
@@ -35,26 +36,36 @@ class Times:
 
 
 def run_rounds(
-    runs: Mapping[str, Run], *, seconds: float, least: int = 7, most: int = 60
+    runs: Mapping[str, Run],
+    *,
+    seconds: float,
+    least: int = 7,
+    most: int = 60,
+    pause: float = 0.003,
 ) -> dict[str, Times]:
     """Runs every contender once per round until the time is spent.
 
-    The order turns by one each round, so that none always follows the same other.
+    Every round has an order of its own, so that none always follows the same other,
+    and a pause before each run, since the threads of the one before still wait for work
+    for a while and take the processor's time: right after torch, a norm took twice as
+    long.
 
     Args:
       runs: functions that run once and return the seconds it took.
       seconds: time to spend.
       least: rounds to run however long they take.
       most: rounds after which to stop.
+      pause: seconds before each run.
     """
     names = list(runs)
     taken: dict[str, list[float]] = {name: [] for name in names}
+    order = random.Random(0)
     began = time.perf_counter()
     for number in range(most):
         if number >= least and time.perf_counter() - began > seconds:
             break
-        turn = number % len(names)
-        for name in names[turn:] + names[:turn]:
+        for name in order.sample(names, len(names)):
+            time.sleep(pause)
             taken[name].append(runs[name]())
     return {name: Times(tuple(values)) for name, values in taken.items()}
 
