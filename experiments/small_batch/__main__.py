@@ -1,8 +1,8 @@
 """Batch norm falls apart as the batch per device shrinks; group norm does not?
 
-    python -m experiments.small_batch --quick
-    python -m experiments.small_batch
-    python -m experiments.small_batch --full
+    python -m experiments.small_batch --quick    # 1 minute of processor time
+    python -m experiments.small_batch            # 4 minutes
+    python -m experiments.small_batch --full     # 21 minutes
     python -m experiments.small_batch report --readme README.md
 
 The figure is that of the paper (Wu & He, "Group Normalization", ECCV 2018, figure 1),

@@ -65,8 +65,10 @@ def parse(argv: list[str] | None = None) -> Options:
         "whole batch of all devices",
     )
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="a minute: two sizes, less")
-    size.add_argument("--full", action="store_true", help="three seeds, more epochs")
+    size.add_argument(
+        "--quick", action="store_true", help="two batch sizes, two epochs"
+    )
+    size.add_argument("--full", action="store_true", help="three seeds, 30 epochs")
     parser.add_argument("--out", type=pathlib.Path, default=OUT, help="a folder")
     parser.add_argument(
         "--resume", action="store_true", help="go on with what is in --out"
