@@ -1,9 +1,10 @@
-"""How fast is group norm, against everything a user would pick instead?
+r"""How fast is group norm, against everything a user would pick instead?
 
     python -m experiments.benchmark --quick
     python -m experiments.benchmark --layers sd15_64_320 --contenders all
     python -m experiments.benchmark --layers --networks all
-    python -m experiments.benchmark --figure experiments/benchmark/results/cpu.json
+    python -m experiments.benchmark --figure docs/benchmark.png \
+        --tables README.md docs/performance.md
 
 Contenders run interleaved in one process and ratios are taken round by round; see
 `timing`. On a CPU, freed memory is kept instead of returned to the system (glibc's
@@ -15,6 +16,7 @@ import argparse
 import dataclasses
 import os
 import pathlib
+import shlex
 import sys
 
 from experiments import records
@@ -46,12 +48,13 @@ def main(argv: list[str] | None = None) -> None:
     if args.figure is not None:
         from experiments.benchmark import report
 
-        print(f"wrote {report.figure(args.figure)}")
-        return
-    if args.tables is not None:
+        print(f"wrote {report.figure(report.RESULTS / 'cpu.json', args.figure)}")
+    if args.tables:
         from experiments.benchmark import report
 
-        report.write_tables(args.tables)
+        for page in args.tables:
+            report.write_tables(page)
+    if args.figure is not None or args.tables:
         return
     _keep_freed_memory(argv)
     _run(args)
@@ -98,11 +101,16 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=pathlib.Path, default="runs/benchmark.json")
     parser.add_argument(
-        "--figure", type=pathlib.Path, metavar="RECORD", help="redraw a record's plot"
+        "--figure",
+        type=pathlib.Path,
+        metavar="PNG",
+        help="draw the committed record of layers",
     )
     parser.add_argument(
         "--tables",
         type=pathlib.Path,
+        nargs="+",
+        default=[],
         metavar="PAGE",
         help="rewrite a page's tables from the committed records",
     )
@@ -152,7 +160,7 @@ def _run(args: argparse.Namespace) -> None:
         for mode in args.modes
     ]
     record = records.stamp("dm-haiku", "equinox", "keras") | {
-        "command": "python -m experiments.benchmark " + " ".join(sys.argv[1:]),
+        "command": _command(),
         "allocator": {name: os.environ.get(name) for name in _MALLOC},
         "torch": torch.version if torch else None,
         "skipped": [],
@@ -192,6 +200,16 @@ def _run(args: argparse.Namespace) -> None:
     if record["results"]:
         print(report.summary(record))
     print(f"wrote {args.out}")
+
+
+def _command() -> str:
+    """The command that makes the record anew, without this machine's paths."""
+    given = list(sys.argv[1:])
+    for option, path in (("--torch-python", "PYTHON"), ("--out", None)):
+        if option in given:
+            place = given.index(option)
+            given[place : place + 2] = [option, path] if path else []
+    return shlex.join(["python", "-m", "experiments.benchmark", *given])
 
 
 def _check(option: str, given, known) -> None:

@@ -7,10 +7,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from experiments import markers
+from experiments.benchmark import contenders
 from experiments.benchmark.measure import Result
 from experiments.benchmark.steps import StepResult
 
 RESULTS = pathlib.Path(__file__).with_name("results")
+_FLOORS = {name for name, one in contenders.ALL.items() if one.floor_step is not None}
+# Close to one that is drawn, or dominated by it.
+_NOT_DRAWN = {"flax_gn reference", "flax.linen two-pass", "scale and shift"}
 Row = dict[str, Any]
 
 
@@ -72,6 +76,12 @@ def groups(record: Row) -> dict[tuple[str, str, str], list[Row]]:
     return found
 
 
+def _names(found: dict[tuple[str, str, str], list[Row]]) -> list[str]:
+    """The contenders but flax.linen, which is 1 everywhere; the floors last."""
+    names = dict.fromkeys(name for name, _, _ in found if name != "flax.linen")
+    return sorted(names, key=_FLOORS.__contains__)
+
+
 def summary(record: Row) -> str:
     """Geometric means over cases, and the worst case, for each contender."""
     head = ("contender", "mode", "dtype", "cases", "x flax.linen", "worst", "on")
@@ -94,8 +104,8 @@ def load(path: pathlib.Path) -> Row:
     return json.loads(path.read_text())
 
 
-def figure(path: pathlib.Path) -> pathlib.Path:
-    """Draws the record beside itself: times over flax.linen's, for each layer."""
+def figure(path: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
+    """Draws a record: times over flax.linen's, for each layer."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -104,12 +114,17 @@ def figure(path: pathlib.Path) -> pathlib.Path:
     record = load(path)
     found = groups(record)
     panels = sorted({(mode, dtype) for _, mode, dtype in found})
-    names = [n for n in dict.fromkeys(key[0] for key in found) if n != "flax.linen"]
+    names = [name for name in _names(found) if name not in _NOT_DRAWN]
     fig, axes = plt.subplots(
-        1, len(panels), figsize=(4.2 * len(panels), 4.6), sharey=True, squeeze=False
+        (len(panels) + 1) // 2,
+        2,
+        figsize=(9, 9),
+        sharey=True,
+        layout="constrained",
+        squeeze=False,
     )
     styles = ["o-", "s--", "^:", "x-.", "d-", "v--", "+:", "*-.", "p-", "h--", "<:"]
-    for ax, (mode, dtype) in zip(axes[0], panels, strict=True):
+    for ax, (mode, dtype) in zip(axes.flat, panels, strict=False):
         rows = found[names[0], mode, dtype]
         cases = [(row["layer"], row["activation"]) for row in rows]
         for number, name in enumerate(names):
@@ -133,11 +148,11 @@ def figure(path: pathlib.Path) -> pathlib.Path:
         ax.set_xlabel("times as fast as flax.linen")
         ax.set_title(f"{mode}, {dtype}", fontsize=9)
         ax.grid(alpha=0.3, which="both")
-    axes[0][-1].legend(fontsize=6)
     fig.suptitle(_machine(record), fontsize=8)
-    fig.tight_layout()
-    out = path.with_suffix(".png")
-    fig.savefig(out, dpi=130)
+    fig.legend(
+        *axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncol=4
+    )
+    fig.savefig(out, dpi=90)
     plt.close(fig)
     return out
 
@@ -165,7 +180,7 @@ def readme_table(record: Row) -> str:
         + " |",
         "|---|" + "---:|" * len(columns),
     ]
-    for name in dict.fromkeys(key[0] for key in found):
+    for name in _names(found):
         cells = []
         for mode, dtype in columns:
             rows = [
@@ -178,8 +193,7 @@ def readme_table(record: Row) -> str:
                 if rows
                 else "-"
             )
-        if name != "flax.linen":
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     cases = len({(r["layer"], r["activation"]) for r in record["results"]})
     source = (
         f"Geometric mean over {cases} layers, with the least and the most. "
