@@ -329,6 +329,29 @@ def test_statistics_over_devices(implementation):
             np.testing.assert_allclose(got[device], want, atol=1e-6)
 
 
+@pytest.mark.parametrize("checked", [True, False], ids=["checked", "unchecked"])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_gradient_of_the_statistics_over_devices(implementation, checked):
+    # Where shard_map tracks what devices share, the transpose of an all-reduce is none.
+    x = inputs(SPATIAL).x
+    weights = np.random.default_rng(0).standard_normal((2, 2, 2)).astype(np.float32)
+
+    def loss(x, axis_name=None):
+        stats = group_stats(x, 2, axis_name=axis_name, implementation=implementation)
+        return sum(jnp.sum(s * w) for s, w in zip(stats, weights, strict=True))
+
+    split = jax.shard_map(
+        functools.partial(loss, axis_name="space"),
+        mesh=_mesh(("space", DEVICES)),
+        in_specs=PartitionSpec(None, "space"),
+        out_specs=PartitionSpec(),
+        check_vma=checked,
+    )
+    np.testing.assert_allclose(
+        jax.jit(jax.grad(split))(x), jax.jit(jax.grad(loss))(x), atol=1e-7
+    )
+
+
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_training_step_on_split_samples(implementation):
     # grad inside shard_map: every device sees the gradient of the summed loss.
