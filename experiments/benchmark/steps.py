@@ -162,7 +162,7 @@ def case(
             message = f"{type(error).__name__}: {error}"[:400]
             result = dataclasses.replace(result, error=message)
         results[name] = result
-    times = timing.run_rounds(runs, seconds=seconds)
+    times = timing.run_rounds(runs, seconds=seconds, least=5)
     linen = times.get("flax.linen")
     for name, own in times.items():
         results[name] = dataclasses.replace(
