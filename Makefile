@@ -24,7 +24,7 @@ demo: $(VENV)/.demo ## Train with batch and group norm at small batches (ARGS="-
 	$(PYTHON) -m experiments.small_batch $(ARGS)
 
 ##@ Checks
-.PHONY: test lint types docs format
+.PHONY: test lint types docs format mutations
 test: $(VENV)/.dev ## Run the tests and every example in the documentation
 	$(PYTHON) -m pytest --numprocesses auto $(ARGS)
 
@@ -41,6 +41,9 @@ docs: $(VENV)/.dev ## Build the documentation in site/
 format: $(VENV)/.dev ## Correct the style
 	$(VENV)/bin/ruff check --fix-only
 	$(VENV)/bin/ruff format
+
+mutations: $(VENV)/.dev ## Put mistakes into the library and see that a test fails for each
+	$(PYTHON) -m tests.mutations $(ARGS)
 
 ##@ Packaging
 .PHONY: wheel lock
