@@ -1,4 +1,4 @@
-"""The tables of README.md and docs/performance.md are those of the committed records."""
+"""The tables in README.md and docs/performance.md are those of committed records."""
 
 import pathlib
 
