@@ -6,6 +6,7 @@ each device sums the gradients of its own examples, part by part if asked to, an
 all-reduce adds them up.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -83,7 +84,9 @@ def mesh(devices: Any = None) -> Mesh:
     return Mesh(np.asarray(devices), (AXIS,), axis_types=(AxisType.Auto,))
 
 
-def schedule(config: Config, epoch_steps: int) -> optax.Schedule:
+def schedule(
+    config: Config, epoch_steps: int
+) -> Callable[[jax.typing.ArrayLike], jax.Array]:
     """The learning rate of each step."""
     steps = config.epochs * epoch_steps
     if config.schedule == "cosine":

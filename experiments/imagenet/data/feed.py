@@ -8,7 +8,7 @@ number of hosts or of reading processes.
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import grain
@@ -155,11 +155,11 @@ def training(
     *,
     threads: int,
     workers: int,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+) -> grain.DatasetIterator:
     """This host's rows of every batch from step ``first`` to the end of the run.
 
-    Yields:
-      images uint8 (rows, size, size, 3) and labels int32 (rows,).
+    Returns:
+      Of images uint8 (rows, size, size, 3) and labels int32 (rows,); to be closed.
 
     Raises:
       BadExampleError: from the iterator, where ``config.skip_bad`` is false.
@@ -173,14 +173,14 @@ def training(
 
 def evaluation(
     source: Source, config: Config, rows: Rows, *, threads: int, workers: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+) -> grain.DatasetIterator:
     """This host's rows of every batch of an evaluation; as `training`."""
     places = EvaluationPlaces(len(source), config.batch, rows)
     load = _Load(source, config, training=False)
     return _batches(places, load, rows.count, threads, workers)
 
 
-def _batches(places, load, count, threads, workers) -> Iterator[Any]:
+def _batches(places, load, count, threads, workers) -> grain.DatasetIterator:
     # Batches are formed before threads and processes share the work: each element that
     # they take is a whole batch, and the order is that of one thread.
     ahead = (
@@ -197,4 +197,4 @@ def _batches(places, load, count, threads, workers) -> Iterator[Any]:
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()
         ahead = ahead.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
-    return iter(ahead)
+    return ahead.__iter__()
