@@ -17,12 +17,15 @@ examples per device than at 2, and 10,000 images give few steps to begin with. S
 batches gain from that, whatever the norm; group norm shows how much.
 """
 
-import dataclasses
 import functools
 
+from experiments.lab import Size
+from experiments.lab.results import last_epochs
 from experiments.training import Config
 from experiments.training.config import epoch_examples
 from flax_gn import models
+
+__all__ = ["BATCHES", "NORMS", "RATES", "SIZES", "configs", "last_epochs", "network"]
 
 NORMS = ("bn", "gn")
 BATCHES = (32, 8, 4, 2)  # examples per device
@@ -38,33 +41,11 @@ network = functools.partial(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Size:
-    """How much is run.
-
-    Attributes:
-      epochs: passes over the training set.
-      batches: examples per device.
-      seeds: how many.
-      examples: at most so many training images; None for all.
-    """
-
-    epochs: int
-    batches: tuple[int, ...]
-    seeds: int
-    examples: int | None = None
-
-
 SIZES = {
     "default": Size(epochs=15, batches=BATCHES, seeds=1),
     "quick": Size(epochs=2, batches=(32, 2), seeds=1),
     "full": Size(epochs=30, batches=BATCHES, seeds=3),
 }
-
-
-def last_epochs(epochs: int) -> int:
-    """Over how many epochs at the end the median error is taken: 5, or a fifth."""
-    return min(5, max(1, epochs // 5))
 
 
 def configs(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +15,7 @@ from experiments.data import Dataset
 from experiments.training import examples, patches
 from experiments.training.config import Config
 from experiments.training.norms import NORMS
+from experiments.training.program import per_example
 
 Tree = Any
 
@@ -102,9 +103,9 @@ class Classification:
                 np.pad(part.labels, (0, missing), constant_values=-1),
             )
 
-    @property
-    def evaluation_examples(self) -> int:
-        return len(self.dataset.test_labels)
+    def metrics(self, outputs: Iterable[dict[str, np.ndarray]]) -> dict[str, float]:
+        """Loss and part of errors on the test set."""
+        return per_example(outputs, len(self.dataset.test_labels))
 
     @functools.cached_property
     def _init(self) -> Callable[[jax.Array], dict[str, Any]]:
