@@ -5,7 +5,7 @@ import importlib
 from experiments.lab.experiment import Experiment
 
 # In the order of the paper, and of the page.
-NAMES = ("small_batch",)
+NAMES = ("small_batch", "norms")
 
 
 def load(name: str) -> Experiment:

@@ -11,6 +11,8 @@ STYLES: dict[str, dict[str, Any]] = {
     "gn": {"color": "#2166ac", "marker": "s", "linestyle": "--"},
     "ln": {"color": "#4d4d4d", "marker": "^", "linestyle": ":"},
     "in": {"color": "#888888", "marker": "v", "linestyle": "-."},
+    "sync": {"color": "#e08214", "marker": "D", "linestyle": (0, (5, 1, 1, 1, 1, 1))},
+    "none": {"color": "#000000", "marker": "x", "linestyle": (0, (1, 3))},
 }
 
 
@@ -62,6 +64,19 @@ def mean_curve(curves: Sequence[Sequence[float]], scale: float = 100.0) -> list[
     [37.5, 25.0]
     """
     return [scale * sum(at) / len(at) for at in zip(*curves, strict=True)]
+
+
+def band(axes: Any, curves: Sequence[Sequence[float]], **style: Any) -> None:
+    """Shades one standard deviation over seeds around the mean of error curves."""
+    import numpy as np
+
+    if len(curves) > 1:
+        mean, spread = (f(100 * np.array(curves), axis=0) for f in (np.mean, np.std))
+        spread *= np.sqrt(len(curves) / (len(curves) - 1))  # a sample's
+        steps = np.arange(1, len(mean) + 1)
+        axes.fill_between(
+            steps, mean - spread, mean + spread, alpha=0.15, linewidth=0, **style
+        )
 
 
 def epochs(axes: Any, curves: Mapping[str, Sequence[float]], **style: Any) -> None:

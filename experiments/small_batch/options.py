@@ -7,7 +7,6 @@ from experiments import lab
 from experiments.lab import options
 from experiments.lab.options import Options
 from experiments.small_batch import recipe
-from experiments.training import NORMS
 
 OUT = pathlib.Path("runs") / "small_batch"
 
@@ -22,7 +21,7 @@ def parse(argv: Sequence[str] | None = None) -> Options:
             "examples per device, and ends with a table, a record and a figure. "
             "`python -m experiments.small_batch report` redraws them from a record.",
             norms=recipe.NORMS,
-            choices=tuple(NORMS),
+            choices=recipe.CHOICES,
             sizes=recipe.SIZES,
             quick="two batch sizes, two epochs",
             full="three seeds, 30 epochs",

@@ -11,9 +11,9 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from experiments.training.config import Config
+from experiments.training.norms import AXIS
 
 Tree = Any
-AXIS = "data"
 
 
 class State(NamedTuple):
