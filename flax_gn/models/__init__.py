@@ -1,5 +1,7 @@
 """Networks that take their norm as an argument."""
 
+from flax_gn.models.fcos import FCOS as FCOS
+from flax_gn.models.fcos import Level as Level
 from flax_gn.models.resnet import BasicBlock as BasicBlock
 from flax_gn.models.resnet import BottleneckBlock as BottleneckBlock
 from flax_gn.models.resnet import ResNet as ResNet
@@ -11,8 +13,10 @@ from flax_gn.models.resnet import resnet50 as resnet50
 from flax_gn.models.resnet import resnet101 as resnet101
 
 __all__ = [
+    "FCOS",
     "BasicBlock",
     "BottleneckBlock",
+    "Level",
     "ResNet",
     "resnet8",
     "resnet18",
