@@ -5,7 +5,7 @@ import importlib
 from experiments.lab.experiment import Experiment
 
 # In the order of the paper, and of the page.
-NAMES = ("small_batch", "norms")
+NAMES = ("small_batch", "norms", "groups")
 
 
 def load(name: str) -> Experiment:

@@ -84,6 +84,10 @@ NORMS: dict[str, MakeNorm] = {
     "sync": _synchronised,
     "none": _none,
 }
+# "groups32" has 32 groups in every layer, "channels32" 32 channels in every group.
+COUNTS = (64, 32, 16, 8, 4, 2, 1)
+NORMS |= {f"groups{count}": groups(count) for count in COUNTS}
+NORMS |= {f"channels{count}": channels(count) for count in COUNTS}
 TITLES = {
     "bn": "batch norm",
     "gn": "group norm",
