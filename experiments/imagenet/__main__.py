@@ -28,9 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs, and returns the exit status: 0 also where a SIGTERM stopped the run."""
     argv = sys.argv[1:] if argv is None else argv
     config, asked = options.parse(argv)
-    # jax and orbax report every step of theirs as a warning or below.
-    logging.basicConfig(level=logging.ERROR, format="%(message)s")
-    logging.getLogger("experiments").setLevel(logging.WARNING)
+    _prepare_logs()
     if asked.distributed:
         try:
             hosts.start(asked.coordinator, asked.hosts, asked.host)
@@ -71,6 +69,14 @@ def main(argv: list[str] | None = None) -> int:
     if hosts.first():
         print(f"validation error {100 * error:.2f}%, the median of the last epochs")
     return 0
+
+
+def _prepare_logs() -> None:
+    """Lets through what the run has to say, and not orbax's own account of it."""
+    ours = logging.getLogger("experiments")
+    ours.handlers = [logging.StreamHandler()]
+    ours.propagate = False
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 def _failed(why: str, status: int = 1) -> int:

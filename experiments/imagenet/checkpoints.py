@@ -4,12 +4,12 @@ They hold the state of the training step and, as JSON, what the loop knows besid
 The folder has to be one that all hosts share.
 """
 
+import itertools
+import json
 import logging
 import pathlib
 from typing import Any, NamedTuple
 
-import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
@@ -42,7 +42,24 @@ class Checkpoints:
 
     def __init__(self, folder: pathlib.Path):
         self._folder = folder.absolute() / "checkpoints"
-        self._manager = self._open()
+        policy = preservation_policy
+        self._manager = ocp.CheckpointManager(
+            self._folder,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=policy.AnyPreservationPolicy(
+                    [
+                        policy.LatestN(KEPT),
+                        policy.BestN(
+                            get_metric_fn=lambda metrics: metrics[_METRIC],
+                            reverse=True,  # the least error last
+                            n=1,
+                            keep_checkpoints_without_metrics=False,
+                        ),
+                    ]
+                ),
+                cleanup_tmp_directories=True,
+            ),
+        )
 
     def save(
         self,
@@ -99,16 +116,22 @@ class Checkpoints:
         """
         for step in sorted(self._manager.all_steps(), reverse=True):
             if hosts.told(self._readable(step) if hosts.first() else 0):
-                return Found(step, *self._read(self._manager, step, like))
+                found: Any = self._manager.restore(
+                    step,
+                    args=ocp.args.Composite(
+                        state=ocp.args.StandardRestore(like._asdict()),
+                        progress=ocp.args.JsonRestore(),
+                    ),
+                )
+                return Found(step, State(**found.state), found.progress)
             if hosts.first():
-                aside = self._folder.with_name("damaged") / str(step)
+                aside = self._aside(step)
                 _log.warning(
                     "the checkpoint of step %d is damaged: passing it over for the one "
                     "before it, and moving it to %s",
                     step,
                     aside,
                 )
-                aside.parent.mkdir(exist_ok=True)
                 (self._folder / str(step)).rename(aside)
             hosts.wait(f"damaged {step}")
             self._manager.reload()
@@ -117,77 +140,24 @@ class Checkpoints:
     def close(self) -> None:
         self._manager.close()
 
+    def _aside(self, step: int) -> pathlib.Path:
+        """A free place for a damaged checkpoint, beside the others' folder."""
+        folder = self._folder.with_name("damaged")
+        folder.mkdir(exist_ok=True)
+        names = (f"{step}-{n}" if n else f"{step}" for n in itertools.count())
+        return next(folder / name for name in names if not (folder / name).exists())
+
     def _readable(self, step: int) -> bool:
-        """Whether all of a checkpoint can be read, found out by the first host alone.
+        """Whether a checkpoint is whole, found out by the first host alone.
 
         Reading it together, a host that fails would leave the others waiting.
         """
-        alone = self._open(active={jax.process_index()}, read_only=True)
         try:
-            self._read(alone, step, None)
-        except Exception as why:  # noqa: BLE001
+            _read_all(self._folder / str(step))
+        except (OSError, ValueError) as why:
             _log.warning("%s/%d: %s", self._folder, step, _short(why))
             return False
-        finally:
-            alone.close()
         return True
-
-    def _read(
-        self, manager: ocp.CheckpointManager, step: int, like: State | None
-    ) -> tuple[State, dict[str, Any]]:
-        if like is None:  # into memory, wherever it was
-            metadata: Any = manager.item_metadata(step)
-            if metadata.state is None:
-                raise ValueError("its list of arrays is missing")
-            tree = jax.tree.map(
-                lambda a: np.zeros(a.shape, a.dtype), metadata.state.tree
-            )
-        else:
-            tree = like._asdict()
-        found = manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(tree),
-                progress=ocp.args.JsonRestore(),
-            ),
-        )
-        state = found.state
-        if like is not None:  # empty parts and tuples are told apart by the program
-            leaves = jax.tree.leaves(found.state)
-            state = jax.tree.unflatten(jax.tree.structure(like._asdict()), leaves)
-            state = State(**state)
-        return state, found.progress
-
-    def _open(
-        self, active: set[int] | None = None, *, read_only: bool = False
-    ) -> ocp.CheckpointManager:
-        alone = active is not None
-        policy = preservation_policy
-        return ocp.CheckpointManager(
-            self._folder,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=policy.AnyPreservationPolicy(
-                    [
-                        policy.LatestN(KEPT),
-                        policy.BestN(
-                            get_metric_fn=lambda metrics: metrics[_METRIC],
-                            reverse=True,
-                            n=1,
-                            keep_checkpoints_without_metrics=False,
-                        ),
-                    ]
-                ),
-                cleanup_tmp_directories=not read_only,
-                enable_async_checkpointing=not alone,
-                read_only=read_only,
-                create=not read_only,
-                multiprocessing_options=ocp.options.MultiprocessingOptions(
-                    primary_host=jax.process_index() if alone else 0,
-                    active_processes=active,
-                    barrier_sync_key_prefix="alone" if alone else None,
-                ),
-            ),
-        )
 
     def _failure(self, why: Exception) -> SaveError:
         whole = [
@@ -207,9 +177,29 @@ class Checkpoints:
         )
 
 
+def _read_all(folder: pathlib.Path) -> None:
+    """Reads all of a checkpoint, a part at a time.
+
+    Raises:
+      OSError, ValueError: a part is missing or cut short.
+    """
+    import tensorstore  # orbax's own, which it writes arrays with
+
+    described = ["_CHECKPOINT_METADATA", "progress/metadata"]
+    described += [f"state/{name}" for name in ("_METADATA", "_sharding")]
+    for name in described:
+        json.loads((folder / name).read_text())
+    base = {"driver": "file", "path": f"{folder / 'state'}/"}
+    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result()
+    for key in store.list().result():
+        store.read(key).result()
+
+
 def _short(error: BaseException) -> str:
     """The cause in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:300]
+    # Which file it was stands in front, and what the system said at the end.
+    told = lines[0]
+    return told if len(told) < 300 else f"{told[:100]} ... {told[-200:]}"

@@ -1,6 +1,7 @@
 """What a run reports: JSON lines and TensorBoard's files, by the first host alone."""
 
 import json
+import math
 import pathlib
 from typing import Any
 
@@ -38,7 +39,12 @@ class Journal:
         """One line, and a point in each chart named ``kind/value``."""
         if self._file is None or self._board is None:
             return
-        self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        # JSON has no word for what is not finite; null is what readers expect.
+        told = {
+            name: None if isinstance(v, float) and not math.isfinite(v) else v
+            for name, v in values.items()
+        }
+        self._file.write(json.dumps({"kind": kind, "step": step, **told}) + "\n")
         self._file.flush()
         for name, value in values.items():
             if isinstance(value, int | float):

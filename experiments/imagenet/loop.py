@@ -131,7 +131,8 @@ class Loop:
                     return
                 self._advance(Batch(*next(feed)))
                 bar.update(self._config.batch)
-                if self._step % options.checkpoint_every == 0:
+                ends = self._step % self._order.epoch_steps == 0  # saves, once measured
+                if self._step % options.checkpoint_every == 0 and not ends:
                     self._look(0)
                     self._save()
 
@@ -240,8 +241,10 @@ class Loop:
 
     def _not_finite(self, step: int, batch: Batch, metrics: Metrics) -> None:
         """Leaves behind what it takes to see the step again."""
-        shards = metrics.local_loss.addressable_shards
-        local = np.concatenate([np.asarray(shard.data) for shard in shards])
+        losses, finite = (
+            np.concatenate([np.asarray(part.data) for part in array.addressable_shards])
+            for array in (metrics.local_loss, metrics.local_finite)
+        )
         dump = (
             self._options.out / "nonfinite" / f"step_{step}_host_{jax.process_index()}"
         )
@@ -250,18 +253,18 @@ class Loop:
             dump.with_suffix(".npz"),
             images=batch.images,
             labels=batch.labels,
-            losses=local,
+            losses=losses,
+            finite=finite,
         )
         # The state has not changed since: it is that before the step.
         self._step = step - 1
+        self._state = self._program.revived(self._state)
         self._under_way.clear()
         self._save()
         self._checkpoints.wait()
-        everyone = hosts.gather(np.array(np.isfinite(local).all()))
+        everyone = hosts.gather(np.array(finite.all()))
         guilty = np.flatnonzero(~everyone).tolist()
-        where = (
-            f"on host {', '.join(map(str, guilty))}" if guilty else "in the gradient"
-        )
+        where = f"on host {', '.join(map(str, guilty))}" if guilty else "in the sum"
         raise NonFiniteError(
             f"step {step}: not finite {where}: loss {float(metrics.loss)}, norm of the "
             f"gradient {float(metrics.gradient)}. The images of {hosts.name()} are in "

@@ -67,6 +67,7 @@ class Metrics(NamedTuple):
       finite: whether loss and gradient are finite.
       stop: over all devices, how many were asked to stop.
       local_loss: (devices,), each device's own mean.
+      local_finite: (devices,), whether its own loss and gradient are finite.
     """
 
     loss: Any
@@ -76,6 +77,7 @@ class Metrics(NamedTuple):
     finite: Any
     stop: Any
     local_loss: Any
+    local_finite: Any
 
 
 def mesh(devices: Any = None) -> Mesh:
@@ -160,6 +162,11 @@ class Program:
             lambda a: jax.make_array_from_process_local_data(self.split, a), local
         )
 
+    def revived(self, state: State) -> State:
+        """A state that goes on from the step that was not finite."""
+        alive = jax.jit(lambda: jnp.bool(True), out_shardings=self.whole)()
+        return state._replace(alive=alive)
+
     def _init(self) -> State:
         # The default generator takes ten times longer to compile than this one.
         key = jax.random.key(self.config.seed, impl="rbg")
@@ -177,11 +184,12 @@ class Program:
         )
 
     def _train(self, state: State, batch: Batch, stop: Any) -> tuple[State, Metrics]:
-        gradients, stats, sums = jax.shard_map(
+        whole, split = PartitionSpec(), PartitionSpec(AXIS)
+        gradients, stats, sums, finite_here = jax.shard_map(
             self._local,
             mesh=self.mesh,
-            in_specs=(PartitionSpec(), PartitionSpec(), PartitionSpec(AXIS)),
-            out_specs=(PartitionSpec(), PartitionSpec(), PartitionSpec(AXIS)),
+            in_specs=(whole, whole, split),
+            out_specs=(whole, whole, split, split),
         )(state.params, state.stats, batch)
         total = jax.tree.map(jnp.sum, sums)
         count = jnp.maximum(total["examples"], 1)
@@ -213,6 +221,7 @@ class Program:
             finite=finite,
             stop=jnp.sum(stop),
             local_loss=sums["loss"] / jnp.maximum(sums["examples"], 1),
+            local_finite=finite_here,
         )
 
     def _local(self, params: Tree, stats: Tree, batch: Batch) -> tuple[Tree, ...]:
@@ -241,10 +250,11 @@ class Program:
             zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes[1])
             zeros = jax.lax.pcast(zeros, AXIS, to="varying")
             (stats, gradients, sums), _ = jax.lax.scan(add, (stats, *zeros), batch)
+        finite = jnp.isfinite(sums["loss"] + optax.global_norm(gradients))
         # The running averages are linear in what they average.
         stats = jax.lax.pmean(stats, AXIS)
         gradients = jax.lax.psum(gradients, AXIS)
-        return gradients, stats, jax.tree.map(lambda a: a[None], sums)
+        return gradients, stats, *jax.tree.map(lambda a: a[None], (sums, finite))
 
     def _loss(
         self, params: Tree, stats: Tree, batch: Batch
