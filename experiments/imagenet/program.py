@@ -194,7 +194,7 @@ class Program:
         total = jax.tree.map(jnp.sum, sums)
         count = jnp.maximum(total["examples"], 1)
         gradients = jax.tree.map(lambda g: g / count, gradients)
-        loss, size = total["loss"] / count, optax.global_norm(gradients)
+        loss, size = total["loss"] / count, optax.tree.norm(gradients)
         finite = jnp.isfinite(loss) & jnp.isfinite(size)
         updates, optimizer = self._optimizer.update(
             gradients, state.optimizer, state.params
@@ -250,7 +250,7 @@ class Program:
             zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes[1])
             zeros = jax.lax.pcast(zeros, AXIS, to="varying")
             (stats, gradients, sums), _ = jax.lax.scan(add, (stats, *zeros), batch)
-        finite = jnp.isfinite(sums["loss"] + optax.global_norm(gradients))
+        finite = jnp.isfinite(sums["loss"] + optax.tree.norm(gradients))
         # The running averages are linear in what they average.
         stats = jax.lax.pmean(stats, AXIS)
         gradients = jax.lax.psum(gradients, AXIS)

@@ -14,6 +14,7 @@ import argparse
 import dataclasses
 import pathlib
 import sys
+from collections.abc import Iterator
 
 import jax
 
@@ -36,30 +37,30 @@ def main(argv: list[str] | None = None) -> int:
         for norm in args.norm:
             try:
                 config = _config(args, norm)
-                rows = _answer(args, config, topology)
+                for row in _answers(args, config, topology):
+                    print(report.plain(row), flush=True)
+                    if args.record is not None:
+                        report.save(args.record, [row])
             except (ValueError, RuntimeError) as error:
                 if isinstance(error, jax.errors.JaxRuntimeError):
                     raise  # the compiler's own trouble
                 parser.error(str(error))
-            if args.record is not None:
-                report.save(args.record, rows)
     return 0
 
 
-def _answer(
+def _answers(
     args: argparse.Namespace, config: Config, topology: str
-) -> list[report.Row]:
+) -> Iterator[report.Row]:
     asked = {name: getattr(config, name) for name in _TOLD}
     asked |= {"classes": args.classes}
     made = step.make(config, topology, args.per_device, args.classes)
-    rows = [report.Row(topology, asked, False, args.per_device, made)]
-    print(report.plain(rows[-1]), flush=True)
+    yield report.Row(topology, asked, False, args.per_device, made)
     if args.largest:
         # Activations grow with the batch, and little else does.
-        start = float(args.per_device)
+        start = args.per_device
         if made is not None:
             free = 1.1 * _HBM[step.target(topology)] * report.GIB
-            start = free / (made.temporaries / made.batch)
+            start = int(free / (made.temporaries / made.batch))
 
         def at(batch: int) -> step.Made | None:
             found = step.make(config, topology, batch, args.classes)
@@ -67,10 +68,8 @@ def _answer(
             print(f"  {batch} per device: {answer}", flush=True)
             return found
 
-        most = search.largest(at, int(start), config.accumulation)
-        rows.append(report.Row(topology, asked, True, None, most))
-        print(report.plain(rows[-1]), flush=True)
-    return rows
+        most = search.largest(at, start, config.accumulation)
+        yield report.Row(topology, asked, True, None, most)
 
 
 # What a plan depends on beside the norm's own options.
