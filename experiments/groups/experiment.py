@@ -56,6 +56,7 @@ def run(argv: Sequence[str]) -> int:
 def work(asked: Options) -> lab.Record:
     """Trains all runs and writes record and figure."""
     from experiments.lab import images, plan
+    from experiments.training import Classification
 
     quick = asked.size_name == "quick" and asked.norms == recipe.NORMS
     return images.run(
@@ -68,7 +69,7 @@ def work(asked: Options) -> lab.Record:
             available=available,
             parallelism=asked.parallelism,
         ),
-        lambda _: recipe.network,
+        lambda dataset, config: Classification(dataset, recipe.network, config.norm),
         figure=report.figure,
         tell=report.table,
     )

@@ -5,7 +5,7 @@ import importlib
 from experiments.lab.experiment import Experiment
 
 # In the order of the paper, and of the page.
-NAMES = ("small_batch", "norms", "groups")
+NAMES = ("small_batch", "norms", "groups", "depth", "finetune", "analysis")
 
 
 def load(name: str) -> Experiment:

@@ -1,25 +1,25 @@
 """An experiment on a set of images: loads it, trains, and writes record and figure."""
 
-import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import jax
 
-from experiments import data, records, training
+from experiments import data, records
 from experiments.lab import session
 from experiments.lab.experiment import Record
 from experiments.lab.options import Options
 from experiments.lab.refusal import RefusalError
 from experiments.lab.results import row
 from experiments.training import Config
+from experiments.training.program import Task
 
 
 def run(
     options: Options,
     configs: Callable[[int, int], list[Config]],
-    network: Callable[[Config], Callable[..., Any]],
+    task: Callable[[data.Dataset, Config], Task],
     *,
     figure: Callable[[Record, pathlib.Path], Any],
     tell: Callable[[Record], str],
@@ -31,7 +31,7 @@ def run(
     Args:
       options: the command line.
       configs: the runs, from the numbers of devices and of training images.
-      network: what makes the network of a config, for `training.Classification`.
+      task: from the images and a config, whose network and norm alone count.
       figure: draws the record.
       tell: the record in words, for the terminal.
       row: as in `session.train`.
@@ -47,14 +47,15 @@ def run(
         planned = configs(jax.device_count(), len(dataset.train_labels))
     except (OSError, ValueError) as error:
         raise RefusalError(str(error)) from error
-    task = functools.cache(functools.partial(training.Classification, dataset))
-    record = session.train(
-        options,
-        planned,
-        lambda config: task(network(config), config.norm),
-        row=row,
-        measure=measure,
-    )
+    tasks: dict[tuple[str, str], Task] = {}
+
+    def of(config: Config) -> Task:
+        key = config.network, config.norm
+        if key not in tasks:
+            tasks[key] = task(dataset, config)
+        return tasks[key]
+
+    record = session.train(options, planned, of, row=row, measure=measure)
     path = records.write(options.out / f"{options.size_name}.json", record)
     figure(record, path.with_suffix(".png"))
     print(f"\n{tell(record)}")

@@ -21,7 +21,13 @@ ResNet-50 on ImageNet, 32 images on each of 8 GPUs, validation error in percent.
 """
 NOTES = """
 A ResNet-8 of 16 to 64 channels on 10,000 images of Fashion-MNIST takes the place of
-ResNet-50 on ImageNet, and groups have 8 channels each.
+ResNet-50 on ImageNet, and groups have 8 channels each: two to eight groups.
+
+Group norm comes last here, within the spread of layer norm. Its rate is the best of
+five, found on images held out, as the others' are; the paper's order did not come with
+it. What is short at this size is steps: 39 an epoch, where the paper has 5,000. At 2
+examples per device, with 16 times the steps and nothing else changed, group norm's
+error falls to batch norm's (`small_batch`).
 """
 PROG = "python -m experiments norms"
 
@@ -51,6 +57,7 @@ def work(asked: Options) -> lab.Record:
     """Trains all runs and writes record and figure."""
     from experiments.lab import images, plan
     from experiments.small_batch.recipe import network
+    from experiments.training import Classification
 
     return images.run(
         asked,
@@ -62,7 +69,7 @@ def work(asked: Options) -> lab.Record:
             available=available,
             parallelism=asked.parallelism,
         ),
-        lambda _: network,
+        lambda dataset, config: Classification(dataset, network, config.norm),
         figure=report.figure,
         tell=report.table,
     )

@@ -12,7 +12,8 @@ import argparse
 import dataclasses
 import pathlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,13 @@ def main(argv: list[str] | None = None) -> None:
     print(f"wrote {records.write(args.out, record)}")
 
 
-def search(norms: Sequence[str], epochs: int, batch: int) -> dict:
+def search(
+    norms: Sequence[str],
+    epochs: int,
+    batch: int,
+    network: Callable[..., Any] = recipe.network,
+    rates: Sequence[float] = RATES,
+) -> dict:
     """Trains every norm at every rate."""
     import jax
 
@@ -68,8 +75,8 @@ def search(norms: Sequence[str], epochs: int, batch: int) -> dict:
     last = recipe.last_epochs(epochs)
     results = []
     for norm in norms:
-        task = training.Classification(dataset, recipe.network, norm)
-        for rate in RATES:
+        task = training.Classification(dataset, network, norm)
+        for rate in rates:
             config = training.Config(
                 norm=norm,
                 batch=batch,

@@ -1,6 +1,6 @@
 """Runs the configs of a command line, and writes what they come to."""
 
-from experiments import lab
+from experiments import lab, training
 from experiments.lab import images
 from experiments.lab.options import Options
 from experiments.small_batch import recipe, report, results
@@ -22,7 +22,9 @@ def run(options: Options) -> lab.Record:
             available=available,
             parallelism=options.parallelism,
         ),
-        lambda _: recipe.network,
+        lambda dataset, config: training.Classification(
+            dataset, recipe.network, config.norm
+        ),
         figure=report.figure,
         tell=lambda record: (
             f"Test error (%)\n{report.plain(record)}\n{report.outcome(record)}"

@@ -35,11 +35,13 @@ class Classification:
       dataset: the images.
       network: makes the network, from ``norm``, ``conv`` and ``classes``.
       norm: a name of `NORMS`.
+      conv: makes the network's convolutions, as `flax.linen.Conv` does.
     """
 
     dataset: Dataset
     network: Callable[..., nn.Module]
     norm: str
+    conv: Callable[..., nn.Module] = nn.Conv
 
     def init(self, seed: int) -> tuple[Tree, Tree]:
         """Initial parameters and running averages."""
@@ -119,7 +121,7 @@ class Classification:
         return self.network(
             norm=NORMS[self.norm](training),
             conv=functools.partial(
-                nn.Conv, conv_general_dilated=patches.conv if on_cpu else None
+                self.conv, conv_general_dilated=patches.conv if on_cpu else None
             ),
             classes=len(self.dataset.classes),
         )

@@ -27,6 +27,11 @@ def _batch_norm(training: bool):
     )
 
 
+def _frozen(training: bool):
+    del training
+    return _batch_norm(training=False)
+
+
 def _synchronised(training: bool):
     return partial(_batch_norm(training), axis_name=AXIS)
 
@@ -60,8 +65,8 @@ def _instance_norm(training: bool):
 class Bias(nn.Module):
     """No norm: the bias alone, which the convolutions of the models leave to it."""
 
-    dtype: Dtype
-    scale_init: Initializer  # as norms have; there is nothing to scale
+    dtype: Dtype = jax.numpy.float32
+    scale_init: Initializer = nn.initializers.ones  # as norms have; not used
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -82,6 +87,7 @@ NORMS: dict[str, MakeNorm] = {
     "ln": _layer_norm,
     "in": _instance_norm,
     "sync": _synchronised,
+    "frozen": _frozen,
     "none": _none,
 }
 # "groups32" has 32 groups in every layer, "channels32" 32 channels in every group.
@@ -94,5 +100,6 @@ TITLES = {
     "ln": "layer norm",
     "in": "instance norm",
     "sync": "batch norm over all devices",
+    "frozen": "frozen batch norm",
     "none": "no norm",
 }
