@@ -13,8 +13,6 @@ from experiments.training import Classification
 from experiments.training.classification import Batch
 
 NORMS = ("none", "bn", "gn", "ln", "in")
-# Channels of the stem: those of the experiments, and four times as many.
-WIDTHS = (16, 64)
 
 
 def measure(

@@ -1,7 +1,7 @@
 """The recipe: ResNet-20 at 32 and 2 examples per device, and a VGG of 8 convolutions.
 
-ResNet-20 has the rates of `small_batch`. The VGG, which has no shortcuts to carry it,
-has for each norm the best of `search`, found on training images held out.
+ResNet-20 has the rates of `small_batch`. The VGG has one rate for all, as the paper's,
+low enough for eight convolutions without norm or shortcuts.
 """
 
 import functools
@@ -14,10 +14,10 @@ from flax_gn import models
 
 NORMS = ("none", "bn", "gn")
 RESIDUAL = ("bn", "gn")  # without a norm, blocks that start at zero do not compare
-VGG_RATES = {"none": 0.1, "bn": 0.4, "gn": 0.2}  # the best by search.json
+VGG_RATES = dict.fromkeys(NORMS, 0.1)
 
 SIZES = {
-    "default": Size(epochs=10, batches=(32, 2), seeds=3, examples=5120),
+    "default": Size(epochs=8, batches=(32, 2), seeds=2, examples=5120),
     "quick": Size(epochs=1, batches=(32,), seeds=1, examples=512),
     "full": Size(epochs=60, batches=(32, 2), seeds=3),
 }

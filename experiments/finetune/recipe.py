@@ -31,12 +31,12 @@ PRETRAINING = "pretraining"  # the network's name in the configs before
 RATE = recipe.RATES["bn"] / 8
 
 SIZES = {
-    "default": Size(epochs=3, batches=(2,), seeds=3),
+    "default": Size(epochs=2, batches=(2,), seeds=3),
     "quick": Size(epochs=1, batches=(2,), seeds=1, examples=512),
     "full": Size(epochs=10, batches=(2,), seeds=5),
 }
 # Before that, at 32 examples per device.
-EPOCHS_BEFORE = {"default": 15, "quick": 2, "full": 60}
+EPOCHS_BEFORE = {"default": 10, "quick": 2, "full": 60}
 
 
 def configs(

@@ -101,7 +101,8 @@ def figure(record: Record, path: pathlib.Path) -> None:
         high = max(ax.get_ylim()[1] for ax in axes)
         for ax in axes:
             ax.set_ylim(low, high)
-        axes[0].legend()
+        if any(ends):
+            axes[0].legend()
         fig.suptitle(f"{record['dataset']}, {results.spread_of(record)}", fontsize=9)
 
 

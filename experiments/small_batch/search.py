@@ -12,8 +12,7 @@ import argparse
 import dataclasses
 import pathlib
 import tempfile
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -59,13 +58,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"wrote {records.write(args.out, record)}")
 
 
-def search(
-    norms: Sequence[str],
-    epochs: int,
-    batch: int,
-    network: Callable[..., Any] = recipe.network,
-    rates: Sequence[float] = RATES,
-) -> dict:
+def search(norms: Sequence[str], epochs: int, batch: int) -> dict:
     """Trains every norm at every rate."""
     import jax
 
@@ -75,8 +68,8 @@ def search(
     last = recipe.last_epochs(epochs)
     results = []
     for norm in norms:
-        task = training.Classification(dataset, network, norm)
-        for rate in rates:
+        task = training.Classification(dataset, recipe.network, norm)
+        for rate in RATES:
             config = training.Config(
                 norm=norm,
                 batch=batch,
