@@ -84,11 +84,14 @@ def load(
 
 
 def read(content: bytes, name: str) -> np.ndarray:
-    """The voxels of a compressed NIfTI file: uint8, (X, Y, Z), towards right, front, up.
+    """The voxels of a compressed NIfTI file, towards the right, the front and up.
 
     Args:
       content: of the file.
       name: what to call it in errors.
+
+    Returns:
+      uint8, (X, Y, Z).
 
     Raises:
       ValueError: no such file, or voxels that are no bytes in three dimensions.
