@@ -18,8 +18,8 @@ NOTES = """
 The same epochs are 16 times fewer steps at 32 examples per device than at 2, and 10,000
 images give few steps to begin with: every norm gains from the steps of a small batch,
 and what batch norm loses to its noise has to be seen against what group norm gains.
-`--norms bn brn gn` adds batch renormalisation, `--parallelism jit` gives batch norm the
-statistics of all devices, and `--batch-sizes 32 16 8 4 2` adds the paper's 16.
+`--norms bn sync gn` adds a line for batch norm with the statistics of all devices, and
+`--batch-sizes 32 16 8 4 2` the paper's 16.
 """
 
 
