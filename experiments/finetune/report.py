@@ -35,7 +35,7 @@ def caption(record: Record) -> str:
 
 
 def verdicts(record: Record) -> list[Verdict]:
-    """By the means over seeds."""
+    """By means over seeds, as `results.exceeds` tells them apart."""
     end = errors(record)
     bn, frozen, gn, ws = (end[name] for name in ("bn", "frozen", "gn", "gn+ws"))
     return [
@@ -43,20 +43,20 @@ def verdicts(record: Record) -> list[Verdict]:
             "at batch 2, fine-tuning with group norm beats frozen batch norm",
             "COCO box AP 38.8 against 37.7 (C4), 40.3 against 38.6 (FPN)",
             f"error {gn} against {frozen}%",
-            gn.mean < frozen.mean,
+            results.exceeds(frozen, gn),
         ),
         Verdict(
             "at batch 2, batch norm that is not frozen is worse than frozen",
             "about 6 AP",
             f"error {bn} against {frozen}%",
-            bn.mean > frozen.mean,
+            results.exceeds(bn, frozen),
         ),
         Verdict(
             "group norm with weight standardisation is better than without "
             "(Qiao et al., arXiv:1903.10520)",
             "better",
             f"error {ws} against {gn}%",
-            ws.mean < gn.mean,
+            results.exceeds(gn, ws),
         ),
     ]
 
