@@ -1,6 +1,7 @@
 """The table, the figure and the verdicts, from the record."""
 
 import pathlib
+import textwrap
 
 from experiments.finetune.recipe import TITLES, arm
 from experiments.lab import Record, Verdict, figures, results
@@ -77,6 +78,8 @@ def figure(record: Record, path: pathlib.Path) -> None:
         left.set_xlabel("epoch of fine-tuning")
         left.set_ylabel("test error (%)")
         left.set_yscale("log")
+        left.set_yticks((10, 20, 40, 80), ("10", "20", "40", "80"))
+        left.minorticks_off()
         left.legend()
         for place, name in enumerate(end):
             cell = end[name]
@@ -84,7 +87,7 @@ def figure(record: Record, path: pathlib.Path) -> None:
                 place, cell.mean, cell.spread or 0.0, capsize=4, **STYLES[name]
             )
         right.set_xticks(
-            range(len(end)), [TITLES[name].replace(" ", "\n", 1) for name in end]
+            range(len(end)), [textwrap.fill(TITLES[name], 13) for name in end]
         )
         right.tick_params(axis="x", labelsize=7)
         right.margins(0.15)
