@@ -16,14 +16,14 @@ from flax_gn import models
 
 NORMS = ("bn", "gn")
 DEVICES = 1
-SHAPE = Shape(frames=8, side=32, fastest=2)
-TEST = 512  # clips
+SHAPE = Shape(frames=8, side=28, fastest=2)
+TEST = 256  # clips
 TEST_SEED = 2**31  # of no run
 EPOCH = 256  # clips
 EVALUATION_BATCH = 64
 RATE = 0.128  # per 256 clips: 0.004 for 8
 SIZES = {
-    "default": Size(epochs=16, batches=(8, 4), seeds=3),
+    "default": Size(epochs=12, batches=(8, 4), seeds=3),
     "quick": Size(epochs=1, batches=(4,), seeds=1),
 }
 
