@@ -1,7 +1,7 @@
 """Tables of what the compilers make of the layers, from the record.
 
-    python -m experiments.benchmark.compiled_report             # every program
-    python -m experiments.benchmark.compiled_report --pages README.md docs/performance.md
+    python -m experiments.benchmark.compiled_report    # every program
+    python -m experiments.benchmark.compiled_report --pages README.md
 
 The second form writes the summary, or one sentence of it, between a page's markers.
 """
