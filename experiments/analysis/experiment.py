@@ -20,6 +20,10 @@ estimation" (section 1), without measuring it, and gives no times or bytes.
 NOTES = """
 Times are those of XLA on a CPU; on accelerators a norm costs passes over memory, which
 `docs/performance.md` counts.
+
+The machine was busy with other work while the record was made: milliseconds differ from
+row to row by more than the norms do, and only the ratio, which is taken within rounds,
+and the bytes can be relied on.
 """
 
 
