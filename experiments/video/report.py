@@ -12,9 +12,11 @@ from experiments.training.norms import TITLES
 Cells = dict[tuple[str, int], results.Cell]
 
 
-def cells(record: Record) -> Cells:
+def cells(record: Record, part: str = "test") -> Cells:
     """Accuracy in percent by norm and batch, in the order of the runs."""
-    errors = results.cells(record, lambda run: (run["norm"], run["batch"]))
+    errors = results.cells(
+        record, lambda run: (run["norm"], run["batch"]), f"{part}_errors"
+    )
     return {
         key: results.Cell([100 - value for value in cell.values])
         for key, cell in errors.items()
@@ -32,18 +34,18 @@ def batches(record: Record) -> list[int]:
 
 def table(record: Record) -> str:
     """Accuracy in percent, as lines of Markdown."""
-    sizes = batches(record)
-    found = cells(record)
+    parts = {"test": "test", "train": "training"}
+    heads = [f"{p} at {batch}" for p in parts.values() for batch in batches(record)]
+    found = {part: cells(record, part) for part in parts}
     lines = [
-        "| clips per device | " + " | ".join(map(str, sizes)) + " |",
-        "|---" * (len(sizes) + 1) + "|",
+        "| clips per device | " + " | ".join(heads) + " |",
+        "|---" * (len(heads) + 1) + "|",
     ]
-    lines += [
-        f"| {TITLES[norm]} | "
-        + " | ".join(str(found[norm, batch]) for batch in sizes)
-        + " |"
-        for norm in norms(record)
-    ]
+    for norm in norms(record):
+        row = [
+            str(found[part][norm, batch]) for part in parts for batch in batches(record)
+        ]
+        lines.append(f"| {TITLES[norm]} | " + " | ".join(row) + " |")
     return "\n".join(lines)
 
 

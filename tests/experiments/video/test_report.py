@@ -17,7 +17,7 @@ def _record(**errors):
                 "epoch_examples": 64,
                 "devices": 1,
                 "rate": 0.5,
-                "curve": {"test_errors": [value]},
+                "curve": {"test_errors": [value], "train_errors": [value / 2]},
             }
             for name, values in errors.items()
             for seed, value in enumerate(values)
@@ -61,9 +61,9 @@ def test_they_do_not_where_the_numbers_are_not(changed, held):
 def test_the_table_and_the_caption():
     record = _record(**AS_IN_THE_PAPER)
     assert report.table(record).splitlines() == [
-        "| clips per device | 8 | 4 |",
-        "|---|---|---|",
-        "| batch norm | 74.0 ± 1.4 | 68.0 ± 2.8 |",
-        "| group norm | 73.0 ± 0.0 | 72.0 ± 0.0 |",
+        "| clips per device | test at 8 | test at 4 | training at 8 | training at 4 |",
+        "|---|---|---|---|---|",
+        "| batch norm | 74.0 ± 1.4 | 68.0 ± 2.8 | 87.0 ± 0.7 | 84.0 ± 1.4 |",
+        "| group norm | 73.0 ± 0.0 | 72.0 ± 0.0 | 86.5 ± 0.0 | 86.0 ± 0.0 |",
     ]
     assert "9 clips of 8 frames of 32x16 pixels" in report.caption(record)
