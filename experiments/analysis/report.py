@@ -90,7 +90,6 @@ def figure(record: Record, path: pathlib.Path) -> None:
             ax.set_xlabel("width, examples in a step")
         left.set_ylabel("time of a step (of one without norm)")
         middle.set_ylabel("kept for the backward pass (MB)")
-        middle.set_yscale("log")
         left.set_ylim(0, 1.45 * left.get_ylim()[1])
         left.legend(fontsize=7, ncols=2, loc="upper left")
         batches = sorted({row["batch"] for row in record["noise"]}, reverse=True)
