@@ -18,14 +18,19 @@ class Journal:
     Args:
       folder: of the run.
       step: where the run starts; what was written of later steps is taken back.
+      epochs: how many are done; so is the measurement of one that is to be made again.
     """
 
-    def __init__(self, folder: pathlib.Path, step: int):
+    def __init__(self, folder: pathlib.Path, step: int, epochs: int):
         self._file, self._board = None, None
         if not hosts.first():
             return
         path = folder / FILE
-        kept = [entry for entry in read(folder) if entry["step"] <= step]
+        kept = [
+            entry
+            for entry in read(folder)
+            if entry["step"] <= step and entry.get("epoch", 0) <= epochs
+        ]
         text = "".join(json.dumps(entry) + "\n" for entry in kept)
         unfinished = path.with_suffix(".unfinished")
         unfinished.write_text(text)

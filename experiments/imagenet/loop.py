@@ -74,7 +74,7 @@ class Loop:
             self._state, self._step = found.state, found.step
             self._epochs = found.progress["epochs"]
             self._sums = found.progress["sums"]
-        self._journal = Journal(options.out, self._step)
+        self._journal = Journal(options.out, self._step, self._epochs)
 
     def run(self) -> float:
         """Returns the median validation error of the last epochs.

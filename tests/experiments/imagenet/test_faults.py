@@ -65,6 +65,17 @@ def test_a_checkpoint_that_was_never_finished(start, undisturbed, tmp_path):
     same(out, undisturbed)
 
 
+def test_an_interruption(start, undisturbed, tmp_path):
+    (ended,) = start(tmp_path, hooks={0: ("interrupt", 5)})
+    assert ended.status == 130, ended.printed
+    assert "To go on:" in ended.printed
+    # Told to stop in the last step of an epoch, it measures the epoch when it goes on.
+    assert files(tmp_path / "checkpoints") == {"4", "5"}
+    (ended,) = start(tmp_path)
+    assert ended.status == 0, ended.printed
+    same(tmp_path, undisturbed)
+
+
 def test_a_full_disk(start, undisturbed, tmp_path):
     (ended,) = start(tmp_path, hooks={0: ("full", 7)})
     assert ended.status == 1, ended.printed

@@ -118,13 +118,14 @@ def test_the_commands_of_the_page(tmp_path):
 
 
 def test_the_journal_takes_back_what_came_after_the_checkpoint(tmp_path):
-    first = journal.Journal(tmp_path, 0)
+    first = journal.Journal(tmp_path, 0, 0)
     for step in (1, 2, 3):
         first.write("train", step, {"loss": float(step), "rate": float("nan")})
+    first.write("validation", 2, {"epoch": 1})  # not in the checkpoint
     first.close()
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"kind": "train", "st')  # cut short
-    again = journal.Journal(tmp_path, 2)
+    again = journal.Journal(tmp_path, 2, 0)
     again.write("train", 3, {"loss": 9.0})
     again.close()
     text = (tmp_path / "metrics.jsonl").read_text()

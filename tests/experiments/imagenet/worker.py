@@ -40,6 +40,12 @@ def terminate(_, batch):
     return batch
 
 
+def interrupt(_, batch):
+    """As Ctrl-C does."""
+    os.kill(os.getpid(), signal.SIGINT)
+    return batch
+
+
 def floating(_, batch):
     """The same images; hosts have to agree on dtypes."""
     return batch._replace(images=batch.images.astype(np.float32))
@@ -58,7 +64,8 @@ def full(running, batch):
     return batch
 
 
-HOOKS = {f.__name__: f for f in (kill, terminate, floating, infinite, full)}
+_ALL = (kill, terminate, interrupt, floating, infinite, full)
+HOOKS = {f.__name__: f for f in _ALL}
 
 
 def host(argv, devices, cache, log, hook) -> None:
