@@ -52,6 +52,11 @@ def test_the_record_has_what_the_page_promises():
     assert kind == "all-reduce"
     assert size == pytest.approx(4 * 25.557e6, rel=0.02)
     assert one.collectives == []
+    # A part of a pod needs what the pod does on each device.
+    few = by_place["v5e:2x4"]
+    assert few is not None
+    assert few.memory == pytest.approx(pod.memory, rel=0.02)
+    assert few.collectives == pod.collectives
     # Two compilers keep about the same for the backward pass.
     assert one.temporaries == pytest.approx(pod.temporaries, rel=0.2)
     assert any(row.largest and row.topology == "h100" for row in rows)
