@@ -58,6 +58,12 @@ def test_they_do_not_where_the_numbers_are_not(changed, held):
     assert _held(**AS_IN_THE_PAPER | changed) == held
 
 
+def test_nothing_holds_before_all_have_learned():
+    record = _record(**AS_IN_THE_PAPER)
+    record["runs"][-1]["curve"]["train_errors"] = [0.9]
+    assert [verdict.held for verdict in experiment.verdicts(record)] == [False, False]
+
+
 def test_the_table_and_the_caption():
     record = _record(**AS_IN_THE_PAPER)
     assert report.table(record).splitlines() == [
