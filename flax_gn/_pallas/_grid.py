@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from flax_gn._pallas._interpret import interpreted
 from flax_gn._pallas._tiles import Tiles
 
 When = Callable[[Callable[[], None]], Any]
@@ -72,6 +73,9 @@ def call(
         )
 
     last = tiles.blocks - 1
+    # In a shard_map: every device has a result of its own.
+    varying = jax.typeof(arrays[0]).manual_axis_type
+    interpreter = interpreted.value
     return pl.pallas_call(
         kernel,
         grid=grid,
@@ -81,14 +85,15 @@ def call(
         ],
         out_specs=[block(functools.partial(_written_block, last)), rows(2)],
         out_shape=[
-            jax.ShapeDtypeStruct(tiles.shape, dtype),
-            jax.ShapeDtypeStruct((n, 2, c), jnp.float32),
+            jax.ShapeDtypeStruct(tiles.shape, dtype, manual_axis_type=varying),
+            jax.ShapeDtypeStruct((n, 2, c), jnp.float32, manual_axis_type=varying),
         ],
         scratch_shapes=[pltpu.VMEM((2, tiles.samples, tiles.lanes), jnp.float32)],
         compiler_params=pltpu.CompilerParams(
             dimension_semantics=semantics, vmem_limit_bytes=tiles.vmem_bytes
         ),
         name=name,
+        interpret=False if interpreter is None else interpreter.params,
     )(*arrays, coefficients)
 
 

@@ -18,8 +18,8 @@ import math
 LANES = 128
 SUBLANES = 8
 
-# Rows of a chunk start where a tile of the narrowest type does, one byte wide.
-_ROWS = 32
+# Rows of a chunk start where a tile of the narrowest type does, two bytes wide.
+_ROWS = 16
 
 # About a register file's quarter; more are spilled, with fewer the loop's overhead shows.
 _CHUNK_BYTES = 1 << 16
@@ -98,9 +98,10 @@ def choose(
 
     def step(samples, positions, channels):
         """Bytes of a block in every array, each twice: one moves, one is used."""
-        return 2 * samples * sum(
+        large = sum(
             block_bytes((positions, *inner, channels), size) for size in itemsizes
         )
+        return 2 * samples * (large + 2 * block_bytes((SUBLANES, channels), 4))
 
     def tiles(samples, positions, channels):
         used = step(samples, positions, channels)
@@ -110,7 +111,7 @@ def choose(
             positions,
             channels,
             _chunk(inner, channels, positions),
-            used + _reserve(vmem_bytes),
+            min(vmem_bytes, used + 2 * _reserve(vmem_bytes)),
         )
 
     cuts = _channel_cuts(c, c // groups)
@@ -179,7 +180,8 @@ def _channel_cuts(channels: int, group: int) -> list[int]:
 
 
 def _divisors(value: int) -> list[int]:
-    return [d for d in range(1, value + 1) if value % d == 0]
+    low = [d for d in range(1, math.isqrt(value) + 1) if value % d == 0]
+    return sorted({*low, *(value // d for d in low)})
 
 
 def _reserve(vmem_bytes: int) -> int:
