@@ -70,8 +70,10 @@ def _kernel(problem, tiles, x, dy, coefficients, dx, totals, sums):
 
     def cotangents(sample):
         """slice of a chunk -> dz, x_hat."""
-        pilot, rstd, offset = (row(sample, i) for i in (PILOT, RSTD, OFFSET))
-        gamma, beta = (row(sample, i) for i in (GAMMA, BETA))
+        pilot, rstd, offset, gamma, beta = (
+            _block.across(tiles, row(sample, i))
+            for i in (PILOT, RSTD, OFFSET, GAMMA, BETA)
+        )
 
         def of_chunk(chunk):
             x_hat = (x[sample, chunk].astype(jnp.float32) - pilot) * rstd + offset
@@ -121,8 +123,11 @@ def _kernel(problem, tiles, x, dy, coefficients, dx, totals, sums):
         def _(sample):
             of_chunk = cotangents(sample)
             slope = row(sample, RSTD) * row(sample, GAMMA)
-            mean, mean_x_hat = (
+            means = (
                 sums[i, pl.ds(sample, 1), : tiles.channels] for i in (DZ, DZ_X_HAT)
+            )
+            slope, mean, mean_x_hat = (
+                _block.across(tiles, v) for v in (slope, *means)
             )
 
             def write(chunk):

@@ -66,6 +66,11 @@ def add_sums(
     _in_last_block(tiles, block, lambda tail: store(map(_fold_rows, terms(tail))))
 
 
+def across(tiles: Tiles, row: jax.Array) -> jax.Array:
+    """A row of values per channel, (1, channels), in the rank of a chunk."""
+    return row.reshape((1,) * (len(tiles.shape) - 2) + row.shape[-1:])
+
+
 def to_groups(value: jax.Array, size: int) -> jax.Array:
     """Gives every channel the sum over its group: (samples, lanes), float32.
 

@@ -69,7 +69,7 @@ def _kernel(problem, tiles, x, coefficients, y, statistics, sums):
     def _():
         @_grid.for_each_sample(tiles)
         def _(sample):
-            pilot = coefficients[sample, pl.ds(PILOT, 1)]
+            pilot = _block.across(tiles, coefficients[sample, pl.ds(PILOT, 1)])
 
             def terms(chunk):
                 centred = x[sample, chunk].astype(jnp.float32) - pilot
@@ -102,6 +102,9 @@ def _kernel(problem, tiles, x, coefficients, y, statistics, sums):
             shift, var = (statistics[sample, pl.ds(i, 1)] for i in (SHIFT, VAR))
             slope = jax.lax.rsqrt(var + problem.eps) * gamma
             constant = beta - shift * slope
+            pilot, slope, constant = (
+                _block.across(tiles, row) for row in (pilot, slope, constant)
+            )
 
             def write(chunk):
                 z = (x[sample, chunk].astype(jnp.float32) - pilot) * slope + constant

@@ -8,6 +8,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 from jax.experimental.pallas import tpu as pltpu
 
 from flax_gn import _pilot, _sharding, _statistics, _xla
@@ -176,10 +177,29 @@ def _backward_kernel(problem, saved: Saved, dy):
     )
 
 
-@_backward_kernel.defjvp
 def _backward_kernel_jvp(problem, primals, tangents):
-    out = _backward_kernel(problem, *primals)
-    return out, jax.jvp(partial(_xla.cotangent, problem), primals, tangents)[1]
+    """By XLA, with respect to what moves.
+
+    The transpose of a barrier, which XLA's passes end with, takes no zeros in place of
+    what does not.
+    """
+    flat, tree = jax.tree.flatten(primals)
+    flat_tangents = jax.tree.leaves(tangents)
+    moving = [i for i, t in enumerate(flat_tangents) if not isinstance(t, SymbolicZero)]
+
+    def of_moving(*values):
+        filled = list(flat)
+        for i, value in zip(moving, values, strict=True):
+            filled[i] = value
+        return _xla.cotangent(problem, *jax.tree.unflatten(tree, filled))
+
+    _, out = jax.jvp(
+        of_moving, [flat[i] for i in moving], [flat_tangents[i] for i in moving]
+    )
+    return _backward_kernel(problem, *primals), out
+
+
+_backward_kernel.defjvp(_backward_kernel_jvp, symbolic_zeros=True)
 
 
 def _choose(problem, x, dtypes) -> _tiles.Tiles:
