@@ -164,9 +164,7 @@ def cotangent(problem, saved: Saved, dy):
     """
     mask, dtype = saved.mask, problem.compute_dtype
     next_pass = partial(_fusion.next_pass, problem.reduced)
-    (x, dy), per_group = next_pass(
-        (saved.x, dy), group_coefficients(problem, saved)
-    )
+    (x, dy), per_group = next_pass((saved.x, dy), group_coefficients(problem, saved))
     coefficients = _per_channel(problem, saved, per_group)
     reads = _statistics.separate_reads((x, dy, coefficients), 4)
     first, second = (

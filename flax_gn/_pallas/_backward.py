@@ -126,9 +126,7 @@ def _kernel(problem, tiles, x, dy, coefficients, dx, totals, sums):
             means = (
                 sums[i, pl.ds(sample, 1), : tiles.channels] for i in (DZ, DZ_X_HAT)
             )
-            slope, mean, mean_x_hat = (
-                _block.across(tiles, v) for v in (slope, *means)
-            )
+            slope, mean, mean_x_hat = (_block.across(tiles, v) for v in (slope, *means))
 
             def write(chunk):
                 dz, x_hat = of_chunk(chunk)

@@ -21,7 +21,7 @@ SUBLANES = 8
 # Rows of a chunk start where a tile of the narrowest type does, two bytes wide.
 _ROWS = 16
 
-# About a register file's quarter; more are spilled, with fewer the loop's overhead shows.
+# A quarter of the register file: more would be spilled, less is mostly overhead.
 _CHUNK_BYTES = 1 << 16
 
 # A step's fixed cost is then a small part of it, and there are many steps to overlap.
@@ -174,9 +174,7 @@ def _chunk(inner, channels, positions=None) -> int:
 def _channel_cuts(channels: int, group: int) -> list[int]:
     """Numbers of channels a block may have, ascending: whole groups, whole tiles."""
     unit = math.lcm(LANES, group)
-    return [
-        cut for cut in _divisors(channels) if cut == channels or cut % unit == 0
-    ]
+    return [cut for cut in _divisors(channels) if cut == channels or cut % unit == 0]
 
 
 def _divisors(value: int) -> list[int]:

@@ -103,7 +103,7 @@ _jitted = jax.jit(
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _forward_kernel(problem, x, gamma, beta):
-    """y and its moments."""
+    """The result and its moments."""
     n, c = _samples(problem, x), x.shape[-1]
     tiles = _choose(problem, x, (x.dtype, problem.out_dtype))
     pilot = _pilot.ninther(problem, x).astype(jnp.float32)
@@ -213,7 +213,7 @@ def _choose(problem, x, dtypes) -> _tiles.Tiles:
         raise NotImplementedError(
             f'group_norm: implementation="{_NAME}" finds no block of x of shape '
             f"{x.shape} with whole groups that fits in the memory of a TPU core, "
-            f"{_vmem_bytes()} bytes. Leave implementation out, or pass \"xla\"."
+            f'{_vmem_bytes()} bytes. Leave implementation out, or pass "xla".'
         ) from None
 
 

@@ -56,9 +56,7 @@ def _data():
 
 
 def _loss(implementation, x, gamma, beta):
-    y = group_norm(
-        x, gamma, beta, 2, activation="silu", implementation=implementation
-    )
+    y = group_norm(x, gamma, beta, 2, activation="silu", implementation=implementation)
     return jnp.sum(jnp.sin(y))
 
 
@@ -178,7 +176,7 @@ def _loss_and_gradient(implementation, x, gamma, beta):
         return group_norm(x, gamma, beta, 2, implementation=implementation)
 
     y, pullback = jax.vjp(run, x)
-    return y, pullback(jnp.cos(jnp.arange(x.size).reshape(x.shape) * 1.0))[0]
+    return y, pullback(jnp.cos(jnp.arange(x.size, dtype=x.dtype).reshape(x.shape)))[0]
 
 
 def test_keeps_x_and_little_else():

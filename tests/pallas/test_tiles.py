@@ -1,4 +1,4 @@
-"""The cut of a TPU kernel: whole groups, whole tiles, and no more memory than there is."""
+"""The cut of a TPU kernel: whole groups, whole tiles, no more memory than there is."""
 
 import itertools
 import math
