@@ -69,7 +69,7 @@ def _kernel(problem, tiles, x, dy, coefficients, dx, totals, sums):
         return coefficients[sample, pl.ds(i, 1)]
 
     def cotangents(sample):
-        """slice of a chunk -> dz, x_hat."""
+        """Slice of a chunk -> dz, x_hat."""
         pilot, rstd, offset, gamma, beta = (
             _block.across(tiles, row(sample, i))
             for i in (PILOT, RSTD, OFFSET, GAMMA, BETA)

@@ -23,7 +23,6 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import tpu as pltpu
 
 from flax_gn._pallas import _block, _grid
 from flax_gn._pallas._tiles import Tiles
