@@ -137,7 +137,8 @@ def _forward_kernel_jvp(problem, primals, tangents):
 
 
 def _tangent(problem, primals, moments, tangents):
-    saved = Saved(*primals, None, moments)
+    x, gamma, beta = primals
+    saved = Saved(x, gamma, beta, None, moments)
     return linear_call(
         partial(_xla.tangent, problem),
         partial(_backward_kernel, problem),
