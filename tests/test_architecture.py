@@ -18,7 +18,8 @@ ORDER = (
     ("_fusion", "_sharding"),
     ("_pilot",),
     ("_statistics",),
-    ("_reference", "_xla", "_pallas"),
+    ("_reference", "_xla"),
+    ("_pallas",),  # its kernels leave forward mode to _xla
     ("_dispatch",),
     ("functional",),
     ("_layers", "weight_standardization"),
