@@ -6,6 +6,8 @@ values may be outliers. J. W. Tukey, "The ninther, a technique for low-effort ro
 (resistant) location in large samples" (1978).
 """
 
+import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,7 +17,8 @@ import numpy as np
 from flax_gn import _sharding
 from flax_gn._problem import Problem, is_known
 
-_LANES = 128
+_LANES = 128  # of a TPU, along the axis that runs fastest
+_SUBLANES = 8  # along the next one
 _PARTS = 1 << 16
 
 
@@ -33,13 +36,13 @@ def ninther(problem: Problem, x: jax.Array) -> jax.Array:
 def _cut_out(problem, x):
     """Nine values of each group, cut out of x."""
     axis = _spatial_minor(problem, x.shape)
-    if axis is None:
+    if axis is not None:
+        on_tpu = partial(_from_rows, problem, axis=axis)
+    elif _many_samples(problem, x.shape):
+        on_tpu = partial(_apart, problem)
+    else:
         return _sliced(problem, x)
-    return jax.lax.platform_dependent(
-        x,
-        tpu=lambda x: _from_rows(problem, x, axis),
-        default=lambda x: _sliced(problem, x),
-    )
+    return jax.lax.platform_dependent(x, tpu=on_tpu, default=partial(_sliced, problem))
 
 
 def _spatial_minor(problem, shape) -> int | None:
@@ -54,6 +57,25 @@ def _spatial_minor(problem, shape) -> int | None:
 
     axis = min((len(shape) - 1, *problem.reduced), key=padding)
     return axis if axis in problem.reduced else None
+
+
+def _many_samples(problem, shape) -> bool:
+    """Whether groups are there as often as a TPU has sublanes, or may be."""
+    kept = [n for axis, n in enumerate(shape[:-1]) if axis not in problem.reduced]
+    return not is_known(*kept) or math.prod(kept) >= _SUBLANES
+
+
+def _apart(problem, x):
+    """The slices, by way of one array in which their order is that of x.
+
+    Slices with a batch of at least 8 pad less on a TPU when the batch runs fastest, or
+    next to it. To cut them out in that order the compiler would first bring all of x
+    into it: 12|x| moved instead of 3|x| for (16, 64, 64, 512) in 8 groups on a v5e.
+    """
+    slices = _sliced(problem, x)
+    values = jnp.stack([value.reshape(-1) for value in slices])
+    values = jax.lax.optimization_barrier(values)
+    return list(values.reshape(len(slices), *slices[0].shape))
 
 
 def _from_rows(problem, x, axis):

@@ -186,7 +186,7 @@ def cotangent(problem, saved: Saved, dy):
         total / saved.moments.number
         for total in _statistics.sum_over_devices(problem, sums)
     )
-    x, dy, _ = reads[3]
+    x, dy = _fusion.read_again(*reads[3][:2])
     (x, dy), (per_group, means) = next_pass((x, dy), (per_group, means))
     coefficients = _per_channel(problem, saved, per_group)
     mean, mean_x_hat = (to_channels(v, x.shape[-1]) for v in means)
@@ -196,11 +196,11 @@ def cotangent(problem, saved: Saved, dy):
     x_hat = _x_hat(problem, x, mask, coefficients)
     dz = dy.astype(dtype)
     if problem.activation is not None:
-        # On a GPU it costs less to form dz again than to keep it in memory.
-        dz = _fusion.on_gpu(
-            lambda _, *again: _dz(problem, *again),
-            lambda dz, *_: dz,
+        # To form dz again costs less than to keep it in memory, but not on a CPU.
+        dz = jax.lax.platform_dependent(
             *(first[0], dz, x_hat, coefficients),
+            cpu=lambda dz, *_: dz,
+            default=lambda _, *again: _dz(problem, *again),
         )
     dx = where(mask, slope * dz - mean - x_hat * mean_x_hat)
     return (

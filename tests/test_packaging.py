@@ -24,7 +24,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 
 # Where a package is imported under another name than it is installed by.
-DISTRIBUTION = {"haiku": "dm-haiku", "orbax": "orbax-checkpoint"}
+DISTRIBUTION = {"haiku": "dm-haiku", "orbax": "orbax-checkpoint", "PIL": "pillow"}
 
 
 def pins(lock: pathlib.Path) -> list[str]:
@@ -125,7 +125,8 @@ def test_lock_has_what_the_project_asks_for(lock, extras):
 )
 def test_experiments_import_what_their_extra_brings(module):
     """At the top of a module, that is; peers are imported where they are timed."""
-    brought = {canonicalize_name(given.name) for given in extra("experiments")}
+    needs = "imagenet" if module.startswith("experiments.imagenet") else "experiments"
+    brought = {canonicalize_name(given.name) for given in extra(needs)}
     brought |= {"jax", "flax", "flax-gn", "experiments"}
     if module.endswith(".torch_worker"):
         brought.add("torch")  # it runs under another Python, which the user names

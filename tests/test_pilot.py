@@ -1,4 +1,4 @@
-"""Nine values of each group are found in three ways, which differ in what they read."""
+"""Nine values of each group are found in four ways, which differ in what they read."""
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from flax_gn import _pilot, _problem
 
 WAYS = {
     "slices": _pilot._sliced,
+    "apart": _pilot._apart,
     "rows": lambda problem, x: _pilot._from_rows(problem, x, _longest(problem, x)),
     "gather": _pilot._gathered,
 }

@@ -10,8 +10,7 @@ passes in one program. The bytes that must move are 2|x| forward and 3|x| backwa
 statistics over a group too large to keep on chip, 3|x| and 5|x|.
 
 ``--record FILE`` also writes the rows to a JSON record, in place of those of the same
-programs that it holds. ``--table FILE`` and ``--summary FILE`` print a record in
-Markdown instead, a line for each program or for each device and pass.
+programs that it holds; `compiled_report` makes tables of it.
 """
 
 import argparse
@@ -21,7 +20,7 @@ import json
 import math
 import pathlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -66,6 +65,7 @@ NORMS = {
 }
 DTYPES = {"bfloat16": jnp.bfloat16, "float32": jnp.float32}
 PASSES = ("forward", "backward", "step")
+RECORD = pathlib.Path(__file__).parent / "results" / "compiled.json"
 
 
 def lower(
@@ -146,6 +146,15 @@ class Row:
         """What tells programs apart."""
         who = self.target, self.layer, self.activation, self.norm
         return (*who, self.dtype, self.name)
+
+    @property
+    def cells(self) -> tuple[str, ...] | None:
+        """Its numbers as text, bytes over those of x; None if it was refused."""
+        if self.error is not None:
+            return None
+        sizes = self.moved, self.largest, self.scratch
+        shares = (f"{size / self.x:.2f}" for size in sizes)
+        return str(self.kernels), *shares, "yes" if self.relayout else ""
 
 
 def measure(target: str, layer: layers.Layer, norm: str, dtype: str, name: str) -> Row:
@@ -229,59 +238,9 @@ _HEAD = "target layer norm dtype pass kernels moved largest scratch relayout sec
 
 def line(row: Row, seconds: float) -> str:
     """A row as text; bytes are over those of x."""
-    values = _values(row) or (row.error, "", "", "", "")
+    values = row.cells or (row.error, "", "", "", "")
     start = row.target, row.layer, row.norm, row.dtype, row.name
     return _ROW.format(*start, *values, f"{seconds:.1f}")
-
-
-def _values(row: Row) -> tuple[str, ...] | None:
-    if row.error is not None:
-        return None
-    sizes = row.moved, row.largest, row.scratch
-    shares = (f"{size / row.x:.2f}" for size in sizes)
-    return str(row.kernels), *shares, "yes" if row.relayout else ""
-
-
-def table(rows: Iterable[Row]) -> str:
-    """A table in Markdown with a line for each program; bytes are over those of x."""
-    head = ["device", "layer", "norm", "dtype", "pass", *_COLUMNS]
-    body = []
-    for row in rows:
-        values = _values(row) or ("refused", "", "", "", "")
-        body.append([row.target, row.layer, row.norm, row.dtype, row.name, *values])
-    return _markdown(head, body, text=5)
-
-
-def summary(rows: Iterable[Row]) -> str:
-    """A table in Markdown with a line for each device, dtype, pass and norm.
-
-    The most of each number over all layers, bytes over those of x, and how many layers
-    are moved into another order, and are refused by the compiler.
-    """
-    together: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        key = row.target, row.dtype, row.name, row.norm
-        together.setdefault(key, []).append(row)
-    body = []
-    for key, several in together.items():
-        made = [row for row in several if row.error is None]
-        most = [str(max(row.kernels for row in made))] + [
-            f"{max(getattr(row, size) / row.x for row in made):.2f}"
-            for size in ("moved", "largest", "scratch")
-        ]
-        moved = str(sum(row.relayout for row in made))
-        refused = str(len(several) - len(made))
-        body.append([*key, str(len(several)), *most, moved, refused])
-    head = ["device", "dtype", "pass", "norm", "layers", *_COLUMNS, "refused"]
-    return _markdown(head, body, text=4)
-
-
-_COLUMNS = ("kernels", "moved", "largest", "scratch", "relayout")
-
-
-def _markdown(head: Sequence[str], body: Iterable[Sequence[str]], text: int) -> str:
-    rule = ["---"] * text + ["---:"] * (len(head) - text)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *body))
 
 
 def main() -> None:
@@ -296,13 +255,7 @@ def main() -> None:
     parser.add_argument("--passes", nargs="+", default=PASSES[:2], choices=PASSES)
     parser.add_argument("--no-activation", action="store_true")
     parser.add_argument("--record", type=pathlib.Path)
-    parser.add_argument("--table", type=pathlib.Path)
-    parser.add_argument("--summary", type=pathlib.Path)
     args = parser.parse_args()
-    for path, form in ((args.table, table), (args.summary, summary)):
-        if path is not None:
-            print(form(load(path)[1]))
-            return
     jax.config.update("jax_platforms", "cpu")
     print(_ROW.format(*_HEAD.split()))
     for target in args.target:

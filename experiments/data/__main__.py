@@ -2,11 +2,13 @@
 
 python -m experiments.data fashion-mnist
 python -m experiments.data cifar10 --folder ~/data
+python -m experiments.data trees
 """
 
 import argparse
 
-from experiments.data.registry import NAMES, load
+from experiments.data.dataset import Dataset
+from experiments.data.registry import NAMES, OTHERS, load
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -14,22 +16,35 @@ def main(argv: list[str] | None = None) -> None:
         prog="python -m experiments.data",
         description="Fetches a dataset, if it is not here yet, and says what is in it.",
     )
-    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("name", choices=(*NAMES, *OTHERS))
     parser.add_argument(
         "--folder", help="to look in and to download to (default: the user's cache)"
     )
     args = parser.parse_args(argv)
     try:
-        dataset = load(args.name, args.folder, download=True)
+        if args.name in OTHERS:
+            other = OTHERS[args.name]
+            lines = other.summary(other.load(args.folder, download=True))
+        else:
+            lines = _summary(load(args.name, args.folder, download=True))
     except (OSError, ValueError) as error:
         raise SystemExit(str(error)) from error
-    for part, images in (
-        ("training", dataset.train_images),
-        ("test", dataset.test_images),
-    ):
-        print(f"{part}: {len(images)} images of {'x'.join(map(str, images.shape[1:]))}")
-    print(f"classes: {', '.join(dataset.classes)}")
-    print(f"mean: {dataset.mean.round(4)}, standard deviation: {dataset.std.round(4)}")
+    print(lines)
+
+
+def _summary(dataset: Dataset) -> str:
+    lines = [
+        f"{part}: {len(images)} images of {'x'.join(map(str, images.shape[1:]))}"
+        for part, images in (
+            ("training", dataset.train_images),
+            ("test", dataset.test_images),
+        )
+    ]
+    lines.append(f"classes: {', '.join(dataset.classes)}")
+    lines.append(
+        f"mean: {dataset.mean.round(4)}, standard deviation: {dataset.std.round(4)}"
+    )
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

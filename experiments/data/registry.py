@@ -4,7 +4,7 @@ import functools
 import os
 from collections.abc import Callable
 
-from experiments.data import cifar, fashion_mnist, subset
+from experiments.data import cifar, fashion_mnist, subset, trees
 from experiments.data.dataset import Dataset
 
 _LOADERS: dict[str, Callable[..., Dataset]] = {
@@ -14,6 +14,9 @@ _LOADERS: dict[str, Callable[..., Dataset]] = {
     cifar.CIFAR100.name: functools.partial(cifar.load, cifar.CIFAR100),
 }
 NAMES = tuple(_LOADERS)
+# Modules of sets for other tasks than classification. What `load` returns is their own,
+# and `summary` says in lines what is in it.
+OTHERS = {trees.NAME: trees}
 
 
 def load(

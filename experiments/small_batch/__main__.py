@@ -12,34 +12,23 @@ virtual devices; of an accelerator all devices are taken.
 
 import argparse
 import pathlib
-import shlex
 import sys
+from collections.abc import Sequence
 
+from experiments import lab
 from experiments.small_batch import options, report, results
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Runs the experiment, or rebuilds its table and figure from a record."""
-    argv = sys.argv[1:] if argv is None else argv
+    argv = sys.argv[1:] if argv is None else list(argv)
     if argv[:1] == ["report"]:
         return _report(argv[1:])
     asked = options.parse(argv)
 
     from experiments.small_batch import session
-    from experiments.training import devices
 
-    devices.prepare()
-    try:
-        session.run(asked)
-    except session.RefusalError as refusal:
-        print(f"python -m experiments.small_batch: {refusal}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        again = [*argv, *([] if asked.resume else ["--resume"])]
-        command = shlex.join(["python", "-m", "experiments.small_batch", *again])
-        print(f"\nInterrupted. To go on:\n  {command}", file=sys.stderr)
-        return 130
-    return 0
+    return lab.conduct(session.run, asked, argv, "python -m experiments.small_batch")
 
 
 def _report(argv: list[str]) -> int:

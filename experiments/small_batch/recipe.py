@@ -17,17 +17,22 @@ examples per device than at 2, and 10,000 images give few steps to begin with. S
 batches gain from that, whatever the norm; group norm shows how much.
 """
 
-import dataclasses
 import functools
 
+from experiments.lab import Size, plan
+from experiments.lab.results import last_epochs
 from experiments.training import Config
-from experiments.training.config import epoch_examples
 from flax_gn import models
 
+__all__ = ["CHOICES", "NORMS", "RATES", "SIZES", "configs", "last_epochs", "network"]
+
 NORMS = ("bn", "gn")
+CHOICES = ("bn", "gn", "ln", "in", "sync")
 BATCHES = (32, 8, 4, 2)  # examples per device
 # Per 256 examples: the best of search.RATES by search.json.
 RATES = {"bn": 0.8, "gn": 0.4}
+# Of the norms that one can ask for beside: batch norm's for its kind, and group norm's.
+_OTHERS = {"sync": RATES["bn"], "ln": RATES["gn"], "in": RATES["gn"]}
 
 network = functools.partial(
     models.ResNet,
@@ -38,33 +43,11 @@ network = functools.partial(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Size:
-    """How much is run.
-
-    Attributes:
-      epochs: passes over the training set.
-      batches: examples per device.
-      seeds: how many.
-      examples: at most so many training images; None for all.
-    """
-
-    epochs: int
-    batches: tuple[int, ...]
-    seeds: int
-    examples: int | None = None
-
-
 SIZES = {
     "default": Size(epochs=15, batches=BATCHES, seeds=1),
     "quick": Size(epochs=2, batches=(32, 2), seeds=1),
     "full": Size(epochs=30, batches=BATCHES, seeds=3),
 }
-
-
-def last_epochs(epochs: int) -> int:
-    """Over how many epochs at the end the median error is taken: 5, or a fifth."""
-    return min(5, max(1, epochs // 5))
 
 
 def configs(
@@ -78,24 +61,19 @@ def configs(
     """One config per norm, batch and seed; every one sees the same examples.
 
     Raises:
-      ValueError: there are fewer examples than the largest batch takes.
+      ValueError: there are fewer examples than the largest batch takes, or "sync" is
+        asked for where there are no devices to synchronise.
     """
-    taken = epoch_examples(
-        min(available, size.examples or available),
-        [batch * devices for batch in size.batches],
-    )
-    return [
-        Config(
-            norm=norm,
-            batch=batch,
-            devices=devices,
-            seed=seed,
-            epochs=size.epochs,
-            epoch_examples=taken,
-            rate=RATES[norm],
-            parallelism=parallelism,
+    if "sync" in norms and parallelism != "pmap":
+        raise ValueError(
+            "expected --parallelism pmap with the norm 'sync'; under jit 'bn' itself "
+            "sees the whole batch: ask for that one"
         )
-        for norm in norms
-        for batch in size.batches
-        for seed in range(size.seeds)
-    ]
+    return plan.configs(
+        norms,
+        size,
+        RATES | _OTHERS,
+        devices=devices,
+        available=available,
+        parallelism=parallelism,
+    )

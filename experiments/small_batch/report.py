@@ -3,16 +3,10 @@
 import pathlib
 
 from experiments import markers
+from experiments.lab import figures
+from experiments.lab.results import seeds
 from experiments.small_batch import results
 from experiments.training.norms import TITLES
-
-# Told apart without colour: by marker, line and fill.
-_STYLES = {
-    "bn": {"color": "#b2182b", "marker": "o", "linestyle": "-"},
-    "gn": {"color": "#2166ac", "marker": "s", "linestyle": "--"},
-    "ln": {"color": "#4d4d4d", "marker": "^", "linestyle": ":"},
-    "in": {"color": "#888888", "marker": "v", "linestyle": "-."},
-}
 
 
 def table(record: results.Record) -> str:
@@ -24,7 +18,7 @@ def table(record: results.Record) -> str:
         "|---" * (len(batches) + 1) + "|",
     ]
     for norm, row in cells.items():
-        values = [_value(row[batch]) if batch in row else "" for batch in batches]
+        values = [str(row[batch]) if batch in row else "" for batch in batches]
         lines.append(f"| {TITLES[norm]} | " + " | ".join(values) + " |")
     return "\n".join(lines)
 
@@ -32,14 +26,14 @@ def table(record: results.Record) -> str:
 def caption(record: results.Record) -> str:
     """What the numbers are, and where they come from."""
     first = record["runs"][0]
-    seeds = len({row["seed"] for row in record["runs"]})
+    count = seeds(record)
     stamp = record["stamp"]
     rates = {row["norm"]: row["rate"] for row in record["runs"]}
     stated = ", ".join(f"{rate:g} ({TITLES[norm]})" for norm, rate in rates.items())
-    spread = "mean ± sample standard deviation" if seeds > 1 else "the error"
+    spread = "mean ± sample standard deviation" if count > 1 else "the error"
     return (
-        f"Test error in percent on {record['dataset']}, {spread} of {seeds} "
-        f"seed{'s' if seeds > 1 else ''}, each the median of the last "
+        f"Test error in percent on {record['dataset']}, {spread} of {count} "
+        f"seed{'s' if count > 1 else ''}, each the median of the last "
         f"{results.last_epochs(first['epochs'])} of {first['epochs']} epochs of "
         f"{first['epoch_examples']:,} examples. {first['devices']} devices under "
         f"{first['parallelism']}; peak learning rate per 256 examples {stated}. "
@@ -53,7 +47,7 @@ def plain(record: results.Record) -> str:
     batches = _batches(cells)
     rows = [["examples per device", *map(str, batches)]]
     for norm, row in cells.items():
-        values = [_value(row[batch]) if batch in row else "" for batch in batches]
+        values = [str(row[batch]) if batch in row else "" for batch in batches]
         rows.append([TITLES[norm], *values])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
@@ -89,39 +83,29 @@ def write_readme(path: pathlib.Path, record: results.Record) -> bool:
 
 def figure(record: results.Record, path: pathlib.Path) -> pathlib.Path:
     """Draws error against batch, and the curves that end in it."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
     cells = results.cells(record)
     batches = _batches(cells)
-    plt.rcParams.update({"font.size": 9, "axes.spines.top": False})
-    plt.rcParams.update({"axes.spines.right": False, "legend.frameon": False})
-    fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained")
-    for norm, row in cells.items():
-        present = [batch for batch in batches if batch in row]
-        left.errorbar(
-            [batches.index(batch) for batch in present],
-            [row[batch].mean for batch in present],
-            yerr=[row[batch].spread or 0.0 for batch in present],
-            label=TITLES[norm],
-            capsize=4,
-            markerfacecolor="white" if norm == "gn" else None,
-            **_STYLES[norm],
-        )
-    left.set_xticks(range(len(batches)), map(str, batches))
-    left.set_xlabel("batch size (examples per device)")
-    left.set_ylabel("test error (%)")
-    left.legend()
-    left.margins(0.08)
-    _curves(right, record, batches)
-    seeds = len({row["seed"] for row in record["runs"]})
-    note = f"{seeds} seeds, mean ± standard deviation" if seeds > 1 else "1 seed"
-    fig.suptitle(f"{record['dataset']}, {note}", fontsize=9)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fig.savefig(path, dpi=150)
-    plt.close(fig)
+    count = seeds(record)
+    note = f"{count} seeds, mean ± standard deviation" if count > 1 else "1 seed"
+    with figures.sheet(path) as (fig, (left, right)):
+        for norm, row in cells.items():
+            present = [batch for batch in batches if batch in row]
+            left.errorbar(
+                [batches.index(batch) for batch in present],
+                [row[batch].mean for batch in present],
+                yerr=[row[batch].spread or 0.0 for batch in present],
+                label=TITLES[norm],
+                capsize=4,
+                markerfacecolor="white" if norm == "gn" else None,
+                **figures.STYLES[norm],
+            )
+        left.set_xticks(range(len(batches)), map(str, batches))
+        left.set_xlabel("batch size (examples per device)")
+        left.set_ylabel("test error (%)")
+        left.legend()
+        left.margins(0.08)
+        _curves(right, record, batches)
+        fig.suptitle(f"{record['dataset']}, {note}", fontsize=9)
     return path
 
 
@@ -139,7 +123,7 @@ def _curves(axes, record: results.Record, batches: list[int]) -> None:
                 continue
             mean = [100 * sum(at) / len(at) for at in zip(*curves, strict=True)]
             lowest = min(lowest, *mean)
-            style = _STYLES[norm] | {"marker": None}
+            style = figures.STYLES[norm] | {"marker": None}
             axes.plot(
                 range(1, len(mean) + 1),
                 mean,
@@ -157,9 +141,3 @@ def _curves(axes, record: results.Record, batches: list[int]) -> None:
 
 def _batches(cells: dict[str, dict[int, results.Cell]]) -> list[int]:
     return sorted({batch for row in cells.values() for batch in row}, reverse=True)
-
-
-def _value(cell: results.Cell) -> str:
-    if cell.spread is None:
-        return f"{cell.mean:.1f}"
-    return f"{cell.mean:.1f} ± {cell.spread:.1f}"

@@ -1,6 +1,7 @@
 """The search for the peak learning rate, the same for each norm.
 
     python -m experiments.small_batch.search
+    python -m experiments.small_batch.search --norms ln in --out FILE
 
 Every rate of `RATES` trains each norm on 8,000 of the training images, at 32 examples
 per device, and is judged by the error on the other 2,000. Neither the test images nor
@@ -11,6 +12,7 @@ import argparse
 import dataclasses
 import pathlib
 import tempfile
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -44,16 +46,19 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.small_batch.search", description=__doc__
     )
+    parser.add_argument(
+        "--norms", nargs="+", choices=training.NORMS, default=recipe.NORMS
+    )
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch", type=int, default=BATCH, help="examples per device")
     parser.add_argument("--out", type=pathlib.Path, default=RECORD)
     args = parser.parse_args(argv)
     devices.prepare()
-    record = search(args.epochs, args.batch)
+    record = search(args.norms, args.epochs, args.batch)
     print(f"wrote {records.write(args.out, record)}")
 
 
-def search(epochs: int, batch: int) -> dict:
+def search(norms: Sequence[str], epochs: int, batch: int) -> dict:
     """Trains every norm at every rate."""
     import jax
 
@@ -62,7 +67,7 @@ def search(epochs: int, batch: int) -> dict:
     taken = epoch_examples(len(dataset.train_labels), [batch * count])
     last = recipe.last_epochs(epochs)
     results = []
-    for norm in recipe.NORMS:
+    for norm in norms:
         task = training.Classification(dataset, recipe.network, norm)
         for rate in RATES:
             config = training.Config(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +15,7 @@ from experiments.data import Dataset
 from experiments.training import examples, patches
 from experiments.training.config import Config
 from experiments.training.norms import NORMS
+from experiments.training.program import per_example
 
 Tree = Any
 
@@ -34,11 +35,13 @@ class Classification:
       dataset: the images.
       network: makes the network, from ``norm``, ``conv`` and ``classes``.
       norm: a name of `NORMS`.
+      conv: makes the network's convolutions, as `flax.linen.Conv` does.
     """
 
     dataset: Dataset
     network: Callable[..., nn.Module]
     norm: str
+    conv: Callable[..., nn.Module] = nn.Conv
 
     def init(self, seed: int) -> tuple[Tree, Tree]:
         """Initial parameters and running averages."""
@@ -102,9 +105,9 @@ class Classification:
                 np.pad(part.labels, (0, missing), constant_values=-1),
             )
 
-    @property
-    def evaluation_examples(self) -> int:
-        return len(self.dataset.test_labels)
+    def metrics(self, outputs: Iterable[dict[str, np.ndarray]]) -> dict[str, float]:
+        """Loss and part of errors on the test set."""
+        return per_example(outputs, len(self.dataset.test_labels))
 
     @functools.cached_property
     def _init(self) -> Callable[[jax.Array], dict[str, Any]]:
@@ -118,7 +121,7 @@ class Classification:
         return self.network(
             norm=NORMS[self.norm](training),
             conv=functools.partial(
-                nn.Conv, conv_general_dilated=patches.conv if on_cpu else None
+                self.conv, conv_general_dilated=patches.conv if on_cpu else None
             ),
             classes=len(self.dataset.classes),
         )

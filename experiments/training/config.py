@@ -29,6 +29,10 @@ class Config:
       momentum: of stochastic gradient descent.
       weight_decay: on all parameters, the norm's included, as in the paper.
       augment: whether to flip and shift the training images.
+      optimizer: "sgd", with momentum and the decay in the gradient, or "adam", with the
+        decay apart from it; momentum is then its first decay rate.
+      network: names the network among runs that differ in it; "" where they do not.
+      evaluation_batch: examples in one step of the evaluation, on all devices.
       parallelism: "pmap", where each device normalises its own examples, or "jit",
         where the compiler splits one program and batch norm sees the global batch.
     """
@@ -45,6 +49,9 @@ class Config:
     momentum: float = 0.9
     weight_decay: float = 1e-4
     augment: bool = True
+    optimizer: str = "sgd"
+    network: str = ""
+    evaluation_batch: int = 512
     parallelism: str = "pmap"
 
     def __post_init__(self):
@@ -57,6 +64,10 @@ class Config:
             raise ValueError(
                 f"schedule must be 'cosine' or 'steps'; got {self.schedule!r}"
             )
+        if self.optimizer not in ("sgd", "adam"):
+            raise ValueError(
+                f"optimizer must be 'sgd' or 'adam'; got {self.optimizer!r}"
+            )
         if not 0 <= self.warmup < 1:
             raise ValueError(f"warmup must be from 0 to below 1; got {self.warmup}")
         if self.parallelism not in ("pmap", "jit"):
@@ -66,8 +77,9 @@ class Config:
 
     @property
     def name(self) -> str:
-        """Names the run's folder among runs that differ in norm, batch and seed."""
-        return f"{self.norm}-{self.batch}-seed{self.seed}"
+        """Names the folder among runs of other networks, norms, batches and seeds."""
+        network = f"{self.network}-" if self.network else ""
+        return f"{network}{self.norm}-{self.batch}-seed{self.seed}"
 
     @property
     def global_batch(self) -> int:

@@ -28,6 +28,7 @@ def train(
     *,
     resume: bool = False,
     bar: bool | None = None,
+    at_end: Callable[[State], None] | None = None,
 ) -> list[Record]:
     """Trains one run to its end.
 
@@ -41,17 +42,19 @@ def train(
       resume: goes on where the folder's checkpoint stands, to the same bits as a run
         that was never interrupted; otherwise the folder's earlier run is removed.
       bar: whether to show a progress bar; None shows it on a terminal only.
+      at_end: called with the trained state before the last epoch is recorded, so that
+        a finished run is one for which it has returned.
 
     Returns:
       A record per epoch: its number, examples seen so far, seconds of training (with
-      compilation, where it fell), and the task's sums per example with "train_" or
-      "test_" before their names.
+      compilation, where it fell), the task's sums per example with "train_" before
+      their names, and its metrics with "test_".
 
     Raises:
       KeyboardInterrupt: after a Ctrl-C, once a checkpoint is written. A second one
         comes through at once.
     """
-    run = _Run(config, program, folder.absolute(), resume)
+    run = _Run(config, program, folder.absolute(), resume, at_end)
     bar_of_examples = tqdm(
         total=config.epochs * config.epoch_examples,
         initial=run.step * config.global_batch,
@@ -67,8 +70,9 @@ def train(
             progress.set_description(config.name, refresh=False)
             progress.update(config.chunk_steps * config.global_batch)
             if run.records:
-                error = run.records[-1].get("test_errors", float("nan"))
-                progress.set_postfix_str(f"error {100 * error:.1f}%", refresh=False)
+                last = run.records[-1]
+                told = (f"{k[5:]} {last[k]:.3g}" for k in last if k[:5] == "test_")
+                progress.set_postfix_str(", ".join(told), refresh=False)
             if interrupted():
                 run.save()
                 raise KeyboardInterrupt
@@ -109,9 +113,15 @@ class _Run:
     """Where a run stands."""
 
     def __init__(
-        self, config: Config, program: Program, folder: pathlib.Path, resume: bool
+        self,
+        config: Config,
+        program: Program,
+        folder: pathlib.Path,
+        resume: bool,
+        at_end: Callable[[State], None] | None,
     ):
         self.config, self.program, self.folder = config, program, folder
+        self._at_end = at_end
         self.step = 0
         self.records: list[Record] = []
         self._sums: dict[str, float] = {}
@@ -159,6 +169,8 @@ class _Run:
         record |= {f"train_{k}": v / examples for k, v in self._sums.items()}
         tested = self.program.evaluate(self.state)
         record |= {f"test_{k}": v for k, v in tested.items()}
+        if self._at_end is not None and self.step == self.config.steps:
+            self._at_end(self.state)
         self.records.append(record)
         self._sums, self._seconds = {}, 0.0
         with (self.folder / "epochs.jsonl").open("a") as lines:

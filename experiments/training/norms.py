@@ -3,6 +3,10 @@
 from collections.abc import Callable
 from functools import partial
 
+import jax
+from flax import linen as nn
+from flax.typing import Dtype, Initializer
+
 from flax_gn import linen
 
 EPSILON = 1e-5  # the paper's, for all
@@ -11,6 +15,7 @@ EPSILON = 1e-5  # the paper's, for all
 # group is flat from 64 down to 8 and worsens below.
 GROUP_SIZE = 8
 BN_MOMENTUM = 0.9  # of the running averages, as in the author's code
+AXIS = "data"  # of the devices that share a step
 
 
 def _batch_norm(training: bool):
@@ -22,10 +27,28 @@ def _batch_norm(training: bool):
     )
 
 
+def _frozen(training: bool):
+    del training
+    return _batch_norm(training=False)
+
+
+def _synchronised(training: bool):
+    return partial(_batch_norm(training), axis_name=AXIS)
+
+
 def _group_norm(training: bool):
-    del training  # the same in training and evaluation
-    return partial(
-        linen.GroupNorm, num_groups=None, group_size=GROUP_SIZE, epsilon=EPSILON
+    return channels(GROUP_SIZE)(training)
+
+
+def groups(count: int) -> "MakeNorm":
+    """Group norm with so many groups in every layer."""
+    return lambda _: partial(linen.GroupNorm, num_groups=count, epsilon=EPSILON)
+
+
+def channels(count: int) -> "MakeNorm":
+    """Group norm with so many channels in every group."""
+    return lambda _: partial(
+        linen.GroupNorm, num_groups=None, group_size=count, epsilon=EPSILON
     )
 
 
@@ -39,16 +62,44 @@ def _instance_norm(training: bool):
     return partial(linen.InstanceNorm, epsilon=EPSILON)
 
 
-# Each is called with whether it is for training, and gives what models take as `norm`.
-NORMS: dict[str, Callable[[bool], Callable]] = {
+class Bias(nn.Module):
+    """No norm: the bias alone, which the convolutions of the models leave to it."""
+
+    dtype: Dtype = jax.numpy.float32
+    scale_init: Initializer = nn.initializers.ones  # as norms have; not used
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+        return x + jax.numpy.broadcast_to(bias.astype(self.dtype), x.shape)
+
+
+def _none(training: bool):
+    del training
+    return Bias
+
+
+# Called with whether it is for training, it gives what models take as `norm`.
+MakeNorm = Callable[[bool], Callable]
+NORMS: dict[str, MakeNorm] = {
     "bn": _batch_norm,
     "gn": _group_norm,
     "ln": _layer_norm,
     "in": _instance_norm,
+    "sync": _synchronised,
+    "frozen": _frozen,
+    "none": _none,
 }
+# "groups32" has 32 groups in every layer, "channels32" 32 channels in every group.
+COUNTS = (64, 32, 16, 8, 4, 2, 1)
+NORMS |= {f"groups{count}": groups(count) for count in COUNTS}
+NORMS |= {f"channels{count}": channels(count) for count in COUNTS}
 TITLES = {
     "bn": "batch norm",
     "gn": "group norm",
     "ln": "layer norm",
     "in": "instance norm",
+    "sync": "batch norm over all devices",
+    "frozen": "frozen batch norm",
+    "none": "no norm",
 }

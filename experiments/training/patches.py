@@ -11,6 +11,8 @@ two cores of an AMD EPYC with jax 0.12, forward and backward of a 3x3 convolutio
     (4,  4,  4, 64)           64           1.45       0.12
 """
 
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,15 +31,15 @@ def conv(
     feature_group_count: int = 1,
     precision: Any = None,
 ) -> jax.Array:
-    """`jax.lax.conv_general_dilated` for channels-last images, without its extras.
+    """`jax.lax.conv_general_dilated` for channels-last arrays, without its extras.
 
     It is what ``flax.linen.Conv(..., conv_general_dilated=conv)`` calls.
 
     Args:
-      x: shape (N, H, W, C).
-      kernel: shape (h, w, C, features).
-      window_strides: down and right.
-      padding: (before, after), down and right.
+      x: shape (N, *spatial, C), of any number of spatial axes.
+      kernel: shape (*window, C, features).
+      window_strides: along each spatial axis.
+      padding: (before, after) along each spatial axis.
       lhs_dilation: ones.
       rhs_dilation: ones.
       dimension_numbers: those of Flax, channels last.
@@ -45,7 +47,7 @@ def conv(
       precision: of the matrix product.
 
     Returns:
-      Shape (N, H', W', features).
+      Shape (N, *spatial', features).
 
     Raises:
       NotImplementedError: dilation, groups of features or padding by name.
@@ -58,21 +60,18 @@ def conv(
             f"{sorted(dilations)}, {feature_group_count} groups of features and "
             f"padding {padding!r}: use jax.lax.conv_general_dilated"
         )
-    h, w, channels, features = kernel.shape
-    down, right = window_strides
+    *window, channels, features = kernel.shape
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    rows, columns = (x.shape[1] - h) // down + 1, (x.shape[2] - w) // right + 1
-    patches = [
-        x[
-            :,
-            i : i + down * (rows - 1) + 1 : down,
-            j : j + right * (columns - 1) + 1 : right,
-        ]
-        for i in range(h)
-        for j in range(w)
+    # Of each spatial axis, from where to where a position of the window reads.
+    reads = [
+        [slice(i, i + length - size + 1, stride) for i in range(size)]
+        for length, size, stride in zip(
+            x.shape[1:-1], window, window_strides, strict=True
+        )
     ]
+    patches = [x[:, *read] for read in itertools.product(*reads)]
     return jnp.matmul(
         jnp.concatenate(patches, axis=-1),
-        kernel.reshape(h * w * channels, features),
+        kernel.reshape(math.prod(window) * channels, features),
         precision=precision,
     )

@@ -1,5 +1,6 @@
 """The compiled parts of a run: several training steps at once, and the evaluation."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -10,10 +11,9 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from experiments.training.config import Config
+from experiments.training.norms import AXIS
 
 Tree = Any
-AXIS = "data"
-EVALUATION_BATCH = 512
 
 
 class State(NamedTuple):
@@ -27,23 +27,50 @@ class State(NamedTuple):
 class Task(Protocol):
     """What is trained. Batches are trees of arrays whose first axis counts examples."""
 
-    def init(self, seed: int) -> tuple[Tree, Tree]: ...
+    def init(self, seed: int) -> tuple[Tree, Tree]:
+        """Initial parameters, and running averages or an empty tree."""
+        ...
+
     def loss(
         self, params: Tree, stats: Tree, batch: Tree
-    ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]: ...
-    def evaluate(
-        self, params: Tree, stats: Tree, batch: Tree
-    ) -> dict[str, jax.Array]: ...
-    def training_batch(
-        self, config: Config, epoch: int, start: int, n: int
-    ) -> Tree: ...
-    def evaluation_batches(self, size: int) -> Any: ...
-    @property
-    def evaluation_examples(self) -> int: ...
+    ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
+        """The loss to descend; new running averages, and sums over the examples."""
+        ...
+
+    def evaluate(self, params: Tree, stats: Tree, batch: Tree) -> dict[str, jax.Array]:
+        """What `metrics` needs of one batch: sums, counts or predictions; compiled."""
+        ...
+
+    def training_batch(self, config: Config, epoch: int, start: int, n: int) -> Tree:
+        """Examples ``start`` to ``start + n`` of an epoch."""
+        ...
+
+    def evaluation_batches(self, size: int) -> Iterator[Tree]:
+        """The test set in batches of ``size`` examples, padded at the end."""
+        ...
+
+    def metrics(self, outputs: Iterable[dict[str, np.ndarray]]) -> dict[str, float]:
+        """The numbers of the test set, from what `evaluate` gave for each batch."""
+        ...
+
+
+def per_example(
+    outputs: Iterable[dict[str, np.ndarray]], examples: int
+) -> dict[str, float]:
+    """`Task.metrics` of a task whose `evaluate` gives sums over examples.
+
+    >>> per_example([{"loss": np.array(3.0)}, {"loss": np.array(1.0)}], 8)
+    {'loss': 0.5}
+    """
+    totals: dict[str, float] = {}
+    for output in outputs:
+        for name, value in output.items():
+            totals[name] = totals.get(name, 0.0) + float(value)
+    return {name: total / examples for name, total in totals.items()}
 
 
 def optimizer(config: Config) -> optax.GradientTransformation:
-    """Stochastic gradient descent with momentum, as the config says."""
+    """Gradient descent with momentum, or Adam, as the config says."""
     if config.schedule == "cosine":
         scheduled = optax.cosine_decay_schedule(config.peak_rate, config.steps)
     else:
@@ -54,6 +81,8 @@ def optimizer(config: Config) -> optax.GradientTransformation:
     def rate(step: jax.typing.ArrayLike) -> jax.Array:
         return jnp.minimum(1.0, (step + 1) / warmup) * scheduled(step)
 
+    if config.optimizer == "adam":
+        return optax.adamw(rate, b1=config.momentum, weight_decay=config.weight_decay)
     return optax.chain(
         optax.add_decayed_weights(config.weight_decay),
         optax.sgd(rate, momentum=config.momentum),
@@ -119,16 +148,17 @@ class Program:
         return state, jax.tree.map(np.asarray, sums)
 
     def evaluate(self, state: State) -> dict[str, float]:
-        """What the task reports over its evaluation set, per example."""
+        """What the task measures on its evaluation set."""
+        return self.task.metrics(self.outputs(state))
+
+    def outputs(self, state: State) -> Iterator[dict[str, np.ndarray]]:
+        """What the task's `evaluate` gives for each batch of its evaluation set."""
         devices = self._config.devices
-        size = -(-EVALUATION_BATCH // devices) * devices
-        totals: dict[str, float] = {}
+        size = -(-self._config.evaluation_batch // devices) * devices
         for batch in self.task.evaluation_batches(size):
             batch = self._split(batch, PartitionSpec(AXIS))
-            for name, value in self._evaluate(state.params, state.stats, batch).items():
-                totals[name] = totals.get(name, 0.0) + float(value)
-        count = self.task.evaluation_examples
-        return {name: total / count for name, total in totals.items()}
+            output = self._evaluate(state.params, state.stats, batch)
+            yield jax.tree.map(np.asarray, output)
 
     def _for_each_device(self, array: np.ndarray) -> np.ndarray:
         """(steps, devices * batch, ...) to (devices, steps, batch, ...)."""

@@ -6,6 +6,8 @@ hour; without the option a few layers stand for the rest.
 
 import dataclasses
 
+import pytest
+
 from experiments.benchmark import compiled, layers, targets
 from tests.compiled import limits
 from tests.compiled.conftest import devices
@@ -73,3 +75,19 @@ def test_without_its_activation():
     for part in limits.NEEDED:
         row = compiled.measure("h100", layer, "xla", "bfloat16", part)
         assert not limits.bars(row, layer).exceeded(row)
+
+
+@pytest.mark.parametrize("target", ["v5e", "v5p"])
+@pytest.mark.parametrize(
+    ("samples", "groups", "dtype"),
+    [(8, 16, "bfloat16"), (16, 8, "bfloat16"), (8, 32, "float32"), (64, 64, "float32")],
+)
+def test_many_samples(target, samples, groups, dtype):
+    # A batch that fills sublanes tempts the compiler to reorder x: up to 12|x|.
+    devices(target)
+    layer = dataclasses.replace(
+        TABLE["sd15_64_320"], shape=(samples, 64, 64, 512), groups=groups
+    )
+    row = compiled.measure(target, layer, "xla", dtype, "forward")
+    assert not row.relayout
+    assert not limits.bars(row, layer).exceeded(row)

@@ -3,6 +3,7 @@
 import pytest
 
 from experiments import records
+from experiments.lab import figures
 from experiments.small_batch import __main__ as command
 from experiments.small_batch import report, results
 
@@ -85,6 +86,6 @@ def test_a_missing_record_is_refused(tmp_path, capsys):
 
 
 def test_lines_are_told_apart_without_colour():
-    seen = [(s["marker"], s["linestyle"]) for s in report._STYLES.values()]
+    seen = [(s["marker"], s["linestyle"]) for s in figures.STYLES.values()]
     assert len({marker for marker, _ in seen}) == len(seen)
     assert len({line for _, line in seen}) == len(seen)

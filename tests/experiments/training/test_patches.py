@@ -1,5 +1,7 @@
 """The convolution by patches against XLA's."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,15 +15,31 @@ from experiments.training import patches
     ("size", "stride"), [(1, 1), (1, 2), (3, 1), (3, 2), (5, 3), (5, 4)]
 )
 @pytest.mark.parametrize("side", [9, 12])
-def test_values_and_gradients(size, stride, side):
+def test_values_and_gradients_of_images(size, stride, side):
+    _check((side, side + 1), (size, size), (stride, stride))
+
+
+@pytest.mark.parametrize(
+    ("window", "strides"),
+    [((3, 3, 3), (1, 1, 1)), ((3, 1, 1), (1, 2, 2)), ((1, 3, 5), (1, 2, 3))],
+)
+def test_values_and_gradients_of_volumes(window, strides):
+    _check((5, 6, 7), window, strides)
+
+
+def test_values_and_gradients_of_sequences():
+    _check((11,), (3,), (2,))
+
+
+def _check(sides, window, strides):
     generator = np.random.default_rng(0)
-    x = generator.normal(size=(2, side, side + 1, 3)).astype(np.float32)
-    kernel = generator.normal(size=(size, size, 3, 4)).astype(np.float32)
-    padding = [(size // 2, size // 2)] * 2
+    x = generator.normal(size=(2, *sides, 3)).astype(np.float32)
+    kernel = generator.normal(size=(*window, 3, 4)).astype(np.float32)
+    padding = [(size // 2, size // 2) for size in window]
 
     def run(conv):
         def f(x, kernel):
-            return conv(x, kernel, (stride, stride), padding, dimension_numbers=names)
+            return conv(x, kernel, strides, padding, dimension_numbers=names)
 
         names = nn.linear._conv_dimension_numbers(x.shape)
 
@@ -32,9 +50,8 @@ def test_values_and_gradients(size, stride, side):
         return jax.jit(all_three)(x, kernel)
 
     got, want = run(patches.conv), run(jax.lax.conv_general_dilated)
-    for a, b, terms in zip(
-        got, want, (size**2 * 3, size**2 * 4, 2 * side**2), strict=True
-    ):
+    taps, positions = math.prod(window), math.prod(sides)
+    for a, b, terms in zip(got, want, (taps * 3, taps * 4, 2 * positions), strict=True):
         # Sums of `terms` products, in two orders.
         scale = np.abs(b).max() * 2.0**-24
         np.testing.assert_allclose(a, b, rtol=0, atol=4 * np.sqrt(terms) * scale)

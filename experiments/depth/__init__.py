@@ -1,0 +1,1 @@
+"""A deeper residual network, and a network without shortcuts."""

@@ -1,0 +1,51 @@
+"""The recipe: ResNet-20 at 32 and 2 examples per device, and a VGG of 8 convolutions.
+
+ResNet-20 has the rates of `small_batch`. The VGG has one rate for all, as the paper's,
+low enough for eight convolutions without norm or shortcuts.
+"""
+
+import functools
+
+from experiments.lab import Size, plan
+from experiments.small_batch import recipe
+from experiments.training import Config
+from experiments.training.vgg import VGG
+from flax_gn import models
+
+NORMS = ("none", "bn", "gn")
+RESIDUAL = ("bn", "gn")  # without a norm, blocks that start at zero do not compare
+VGG_RATES = dict.fromkeys(NORMS, 0.1)
+
+SIZES = {
+    "default": Size(epochs=8, batches=(32, 2), seeds=2, examples=5120),
+    "quick": Size(epochs=1, batches=(32,), seeds=1, examples=512),
+    "full": Size(epochs=60, batches=(32, 2), seeds=3),
+}
+
+NETWORKS = {
+    "resnet": functools.partial(
+        models.ResNet,
+        stages=(3, 3, 3),
+        block=models.BasicBlock,
+        width=16,
+        stem="quartering",
+    ),
+    "vgg": functools.partial(VGG, stages=((32,) * 4, (64,) * 4), stride=4),
+}
+
+
+def configs(
+    norms: tuple[str, ...],
+    size: Size,
+    *,
+    devices: int,
+    available: int,
+    parallelism: str = "pmap",
+) -> list[Config]:
+    """ResNet-20 at every batch, then the VGG at the largest."""
+    shared = {"devices": devices, "available": available, "parallelism": parallelism}
+    residual = [norm for norm in norms if norm in RESIDUAL]
+    runs = plan.configs(residual, size, recipe.RATES, networks=("resnet",), **shared)
+    # The same epochs as the others': every batch divides the examples of the largest.
+    largest = Size(size.epochs, (max(size.batches),), size.seeds, size.examples)
+    return runs + plan.configs(norms, largest, VGG_RATES, networks=("vgg",), **shared)

@@ -1,0 +1,145 @@
+"""The table and the figure, made from the record."""
+
+import base64
+import io
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from experiments.detection.recipe import TITLES
+from experiments.lab import Record, figures
+from experiments.lab.results import Cell, cells, seeds, spread_of
+
+SHOWN_SCORE = 0.3  # the least score of a box in the pictures
+_STYLES = {
+    **figures.STYLES,
+    "frozen": {"color": "#4d4d4d", "marker": "^", "linestyle": ":"},
+}
+
+
+def by_norm(record: Record, name: str) -> dict[str, dict[int, Cell]]:
+    """A metric in percent by norm and then by batch, in the order of the runs."""
+    found: dict[str, dict[int, Cell]] = {}
+    for (norm, batch), cell in cells(
+        record, lambda run: (run["norm"], run["batch"]), f"test_{name}"
+    ).items():
+        found.setdefault(norm, {})[batch] = cell
+    return found
+
+
+def batches(record: Record) -> list[int]:
+    """Tiles per device, from the fewest."""
+    return sorted({run["batch"] for run in record["runs"]})
+
+
+def table(record: Record) -> str:
+    """Average precision in percent, as lines of Markdown."""
+    sizes = batches(record)
+    names = {"ap": "AP", "ap50": "AP50"}
+    head = [f"{title} at {batch}" for title in names.values() for batch in sizes]
+    lines = [
+        "| tiles per device | AP before | " + " | ".join(head) + " |",
+        "|---" * (len(head) + 2) + "|",
+    ]
+    before = {
+        norm: Cell([100 * run["ap"] for run in record["first"] if run["norm"] == norm])
+        for norm in ("bn", "gn")
+    }
+    found = {name: by_norm(record, name) for name in names}
+    for norm in found["ap"]:
+        row = [
+            str(found[name][norm].get(batch, "")) for name in names for batch in sizes
+        ]
+        start = before["gn" if norm == "gn" else "bn"]
+        lines.append(f"| {TITLES[norm]} | {start} | " + " | ".join(row) + " |")
+    return "\n".join(lines)
+
+
+def caption(record: Record) -> str:
+    """What the numbers are, and where they come from."""
+    run, first = record["runs"][0], record["first"][0]
+    return (
+        f"Average precision in percent as COCO defines it, on {record['tiles']} tiles "
+        f"with {record['trees']} trees of the strip held out, {spread_of(record)}, "
+        f"each the median of the last epochs. Fine-tuned for {run['epochs']} epochs of "
+        f"{run['epoch_examples']} tiles on {run['devices']} devices; before that, "
+        f"trained for {first['epochs']} epochs on the other site at {first['batch']} "
+        f"per device, after which the AP on the same strip was the one called before."
+    )
+
+
+def figure(record: Record, path: pathlib.Path) -> pathlib.Path:
+    """Draws average precision by batch and by epoch, and boxes in a tile."""
+    norms = list(by_norm(record, "ap"))
+    with figures.sheet(path, columns=3, rows=2, height=3.6) as (fig, axes):
+        fig.set_size_inches(10.2, 7.0)
+        for panel, name, title in zip(
+            axes[0], ("ap", "ap50"), ("AP", "AP50"), strict=False
+        ):
+            _by_batch(panel, record, name, title)
+        _by_epoch(axes[0][2], record)
+        axes[0][0].legend()
+        for panel, norm in zip(axes[1], norms, strict=False):
+            _tile(panel, record, norm)
+        for panel in axes[1][len(norms) :]:
+            panel.set_axis_off()
+    return path
+
+
+def _by_batch(panel: Any, record: Record, name: str, title: str) -> None:
+    for norm, row in by_norm(record, name).items():
+        ordered = {batch: row[batch] for batch in sorted(row)}
+        figures.bars(panel, ordered, label=TITLES[norm], **_STYLES[norm])
+    panel.set_xlabel("batch size (tiles per device)")
+    panel.set_ylabel(f"{title} on the held-out strip (%)")
+
+
+def _by_epoch(panel: Any, record: Record) -> None:
+    """At the smallest batch, each seed a line."""
+    batch = batches(record)[0]
+    for norm in by_norm(record, "ap"):
+        curves = [
+            run["curve"]["test_ap"]
+            for run in record["runs"]
+            if (run["norm"], run["batch"]) == (norm, batch)
+        ]
+        figures.epochs(
+            panel,
+            {TITLES[norm]: figures.mean_curve(curves)},
+            **{**_STYLES[norm], "marker": None},
+        )
+    count = seeds(record)
+    panel.set_ylabel(
+        f"AP at {batch} per device (%)" + (f", mean of {count} seeds" * (count > 1))
+    )
+
+
+def _tile(panel: Any, record: Record, norm: str) -> None:
+    """The tile of the record, its trees, and what the first seed's network found."""
+    import PIL.Image
+    from matplotlib.patches import Rectangle
+
+    batch = batches(record)[0]
+    shown = record["shown"]
+    image = PIL.Image.open(io.BytesIO(base64.b64decode(shown["jpeg"])))
+    run = next(
+        run
+        for run in record["runs"]
+        if (run["norm"], run["batch"], run["seed"]) == (norm, batch, 0)
+    )
+    scored = [box for box in run["measured"]["found"] if box[4] >= SHOWN_SCORE]
+    panel.imshow(np.asarray(image), extent=(0, image.width, image.height, 0))
+    for boxes, style in (
+        (shown["trees"], {"edgecolor": "white", "linestyle": "-", "linewidth": 2.2}),
+        (scored, {"edgecolor": "black", "linestyle": "--", "linewidth": 1.2}),
+    ):
+        for left, top, right, bottom, *_ in boxes:
+            rectangle = Rectangle(
+                (left, top), right - left, bottom - top, fill=False, **style
+            )
+            panel.add_patch(rectangle)
+    panel.set_title(
+        f"{TITLES[norm]}, {batch} per device: {len(scored)} boxes", fontsize=9
+    )
+    panel.set_xlabel("trees: white, found: black, dashed (pixels of 0.2 m)", fontsize=8)

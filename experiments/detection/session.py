@@ -1,0 +1,116 @@
+"""Trains on both sites, and writes what the runs come to."""
+
+import base64
+import functools
+import io
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from experiments import lab, records
+from experiments.data import trees
+from experiments.detection import recipe, report
+from experiments.detection.pretraining import Pretraining
+from experiments.detection.task import Detection
+from experiments.lab import session
+from experiments.training import Config, Program
+from experiments.training.program import State
+
+
+def run(options: lab.Options) -> lab.Record:
+    """Trains all runs and writes the record and the figure into ``options.out``.
+
+    Raises:
+      RefusalError: before any training, when the pictures are missing, the batches do
+        not divide an epoch, or the folder holds other runs to resume.
+      KeyboardInterrupt: after a Ctrl-C, with a checkpoint written.
+    """
+    try:
+        sites = recipe.sites(*trees.load())
+        configs = recipe.configs(options.norms, options.size)
+    except (OSError, ValueError) as error:
+        raise lab.RefusalError(str(error)) from error
+    detection = functools.partial(
+        Detection, test=sites.test, shape=recipe.SHAPE, network=recipe.network
+    )
+    pretraining = Pretraining(
+        options.out / "first",
+        lambda norm: detection(picture=sites.first, norm=norm),
+        lambda norm, seed: recipe.first(norm, seed, options.size.epochs),
+        resume=options.resume,
+    )
+
+    def task(config: Config) -> Detection:
+        weights = functools.partial(pretraining.weights, recipe.SOURCES[config.norm])
+        return detection(picture=sites.second, norm=config.norm, start=weights)
+
+    truth = task(configs[0]).truth()
+    shown = max(range(len(truth)), key=lambda index: len(truth[index]))
+
+    def measure(
+        config: Config, program: Program, state: State, folder: pathlib.Path
+    ) -> lab.Record:
+        """What was found in the tile that is shown; the first seed is enough."""
+        del folder
+        if config.seed:
+            return {}
+        of: Any = program.task
+        found = of.found(list(program.outputs(state)))[shown]
+        return {"found": _rounded(found)}
+
+    record = session.train(
+        options,
+        configs,
+        task,
+        measure=measure,
+        packages=("optax", "orbax-checkpoint", "pycocotools"),
+    )
+    record |= {
+        "dataset": trees.NAME,
+        "tiles": len(truth),
+        "trees": sum(map(len, truth)),
+        "first": [
+            _first(pretraining, norm, seed)
+            for norm in dict.fromkeys(recipe.SOURCES[n] for n in options.norms)
+            for seed in range(options.size.seeds)
+        ],
+        "shown": {
+            "jpeg": _jpeg(sites.test.images[shown]),
+            "trees": _rounded(truth[shown]),
+        },
+    }
+    path = records.write(options.out / f"{options.size_name}.json", record)
+    figure = report.figure(record, path.with_suffix(".png"))
+    print(f"\n{report.table(record)}")
+    if options.size_name == "quick":
+        print("A quick run is too short to settle anything: leave --quick out.")
+    print(f"\nwrote {path} and {figure}")
+    return record
+
+
+def _first(pretraining: Pretraining, norm: str, seed: int) -> lab.Record:
+    """The part of the record on the training on the first site."""
+    epochs = pretraining.epochs(norm, seed)
+    return {
+        "norm": norm,
+        "seed": seed,
+        "batch": recipe.FIRST_BATCH,
+        "epochs": len(epochs),
+        "ap": round(epochs[-1]["test_ap"], 6),
+        "ap50": round(epochs[-1]["test_ap50"], 6),
+        "seconds": round(sum(epoch["seconds"] for epoch in epochs), 1),
+    }
+
+
+def _rounded(boxes: np.ndarray) -> list[list[float]]:
+    return [[round(value, 2) for value in box] for box in boxes.tolist()]
+
+
+def _jpeg(image: np.ndarray) -> str:
+    """A picture as text: the figure is redrawn where the pictures are not at hand."""
+    import PIL.Image
+
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(image).save(buffer, "JPEG", quality=90)
+    return base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,1 @@
+"""A batch-norm network turned into a group-norm network, and trained on."""

@@ -1,0 +1,1 @@
+"""How many groups, or how many channels in each."""

@@ -1,0 +1,53 @@
+"""Which kind of data lies at a path."""
+
+import pathlib
+
+from experiments.imagenet.data.builtin import Embedded, Synthetic
+from experiments.imagenet.data.folder import Folder
+from experiments.imagenet.data.source import Source
+
+NAMES = ("synthetic", "fashion-mnist-subset")
+# Names of a split, in the order in which they are looked for.
+_SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid", "test")}
+
+
+def open_split(
+    data: str, split: str, *, image_size: int, examples: int = 1024
+) -> Source:
+    """The examples of one split.
+
+    Args:
+      data: one of `NAMES`, or a folder.
+      split: "train" or "validation".
+      image_size: of synthetic data.
+      examples: how many synthetic ones there are; a quarter of them in validation.
+
+    Raises:
+      FileNotFoundError: there is no such folder.
+      ValueError: it holds nothing of a known kind.
+    """
+    if data == "synthetic":
+        return Synthetic(
+            split, image_size, examples if split == "train" else examples // 4
+        )
+    if data == "fashion-mnist-subset":
+        return Embedded(split)
+    path = pathlib.Path(data).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(
+            f"--data {data}: there is no such folder; give one with train/ and val/ in "
+            f"it, or one of {', '.join(NAMES)}"
+        )
+    for name in _SPLITS[split]:
+        if (path / name).is_dir():
+            return Folder(path / name)
+    if path.is_dir():
+        names = sorted(entry.name for entry in path.iterdir())
+        held = f"a folder with {', '.join(names[:10]) or 'nothing'} in it"
+    else:
+        held = "a file"
+    raise ValueError(
+        f"--data {data}: expected {split} data, as a folder "
+        f"{' or '.join(_SPLITS[split])} with a folder of images for each class; got "
+        f"{held}"
+    )

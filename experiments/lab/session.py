@@ -1,0 +1,141 @@
+"""Trains the runs of an experiment, and makes the record of what they come to."""
+
+import dataclasses
+import json
+import pathlib
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from experiments import records, training
+from experiments.lab import results
+from experiments.lab.experiment import Record
+from experiments.lab.options import Options
+from experiments.lab.refusal import RefusalError
+from experiments.training import Config
+from experiments.training.program import State, Task
+
+MakeRow = Callable[[Config, Sequence[dict[str, Any]]], Record]
+MEASURED = "measured.json"
+Measure = Callable[[Config, training.Program, State, pathlib.Path], Record]
+
+
+def train(
+    options: Options,
+    configs: Sequence[Config],
+    task: Callable[[Config], Task],
+    *,
+    row: MakeRow = results.row,
+    measure: Measure | None = None,
+    packages: Sequence[str] = ("optax", "orbax-checkpoint"),
+) -> Record:
+    """Trains every config, or goes on with those that an earlier call left.
+
+    Args:
+      options: where to, and whether to resume.
+      configs: the runs. Seeds of one config should follow one another: they share what
+        is compiled.
+      task: what a config trains; called once for each set of seeds.
+      row: the record of one run, from its config and its epochs.
+      measure: called at the end of each run with its config, program, trained state and
+        folder; what it returns stands in the run's row as "measured". The folder is
+        for what is no JSON, such as pictures.
+      packages: distributions to name in the record.
+
+    Returns:
+      The record, with a row for each run under "runs".
+
+    Raises:
+      RefusalError: the folder holds other runs to resume.
+      KeyboardInterrupt: after a Ctrl-C, with a checkpoint written.
+    """
+    _open(options, configs)
+    device = jax.devices()[0].device_kind
+    print(
+        f"{len(configs)} runs of {configs[0].epochs} epochs of "
+        f"{configs[0].epoch_examples} examples, on {jax.device_count()} x {device}",
+        flush=True,
+    )
+    record: Record = {
+        "dataset": options.dataset,
+        "size": options.size_name,
+        "stamp": records.stamp(*packages),
+        "runs": _train(options, configs, task, row, measure),
+    }
+    record["memory_gb"] = round(peak_memory_gb(), 2)
+    return record
+
+
+def peak_memory_gb() -> float:
+    """The most memory that this process has held so far, in GB of 10^9 bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+def _train(
+    options: Options,
+    configs: Sequence[Config],
+    task: Callable[[Config], Task],
+    row: MakeRow,
+    measure: Measure | None,
+) -> list[Record]:
+    done = []
+    program: tuple[Config, training.Program] | None = None
+    for config in configs:
+        started = time.monotonic()
+        unseeded = dataclasses.replace(config, seed=0)
+        if program is None or program[0] != unseeded:
+            program = unseeded, training.Program(task(config), config)
+        folder = options.runs / config.name
+        epochs = training.train(
+            config,
+            program[1],
+            folder,
+            resume=options.resume,
+            at_end=measure and _measuring(measure, config, program[1], folder),
+        )
+        done.append(row(config, epochs))
+        if measure:
+            done[-1]["measured"] = json.loads((folder / MEASURED).read_text())
+        print(
+            f"{config.name}: {results.told(done[-1])}, "
+            f"{time.monotonic() - started:.0f} s",
+            flush=True,
+        )
+    return done
+
+
+def _measuring(
+    measure: Measure, config: Config, program: training.Program, folder: pathlib.Path
+) -> Callable[[State], None]:
+    """Keeps what is measured in the folder, where a resumed session finds it."""
+
+    def at_end(state: State) -> None:
+        records.write(folder / MEASURED, measure(config, program, state, folder))
+
+    return at_end
+
+
+def _open(options: Options, configs: Sequence[Config]) -> None:
+    """Makes the folder of the runs, or checks that it holds these very runs."""
+    plan: dict[str, Any] = {
+        "dataset": options.dataset,
+        "configs": [dataclasses.asdict(config) for config in configs],
+    }
+    path = options.plan
+    if not options.resume:
+        if path.exists():
+            shutil.rmtree(path.parent)
+        records.write(path, plan)
+        return
+    if json.loads(path.read_text()) != plan:
+        raise RefusalError(
+            f"--resume: the runs in {options.out} were started with other options, or "
+            "on another number of devices; repeat those, or leave --resume out to "
+            "start afresh"
+        )

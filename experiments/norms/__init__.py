@@ -1,0 +1,1 @@
+"""The four norms at a batch that batch norm is at its best with."""

@@ -1,0 +1,133 @@
+"""The table and the figure, made from the record."""
+
+import base64
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from experiments.lab import Record, figures, results
+from experiments.training.norms import TITLES
+
+NETWORKS = {"2d": "slices (2D)", "3d": "volumes (3D)"}
+METRICS = {"miou": "mean IoU", "dice": "mean Dice"}
+Cells = dict[tuple[str, str, int], results.Cell]
+
+
+def cells(record: Record, name: str) -> Cells:
+    """A metric in percent by network, norm and batch, in the order of the runs."""
+    return results.cells(
+        record,
+        lambda run: (run["network"], run["norm"], run["batch"]),
+        f"test_{name}",
+    )
+
+
+def networks(record: Record) -> list[str]:
+    return list(dict.fromkeys(run["network"] for run in record["runs"]))
+
+
+def norms(record: Record) -> list[str]:
+    return list(dict.fromkeys(run["norm"] for run in record["runs"]))
+
+
+def batches(record: Record) -> list[int]:
+    """Patches per device, from the most."""
+    return sorted({run["batch"] for run in record["runs"]}, reverse=True)
+
+
+def table(record: Record) -> str:
+    """Mean IoU and mean Dice in percent, as lines of Markdown."""
+    heads = [f"{m} at {batch}" for m in METRICS.values() for batch in batches(record)]
+    lines = [
+        "| patches per device | " + " | ".join(heads) + " |",
+        "|---" * (len(heads) + 1) + "|",
+    ]
+    found = {name: cells(record, name) for name in METRICS}
+    for network in networks(record):
+        for norm in norms(record):
+            row = [
+                str(found[name][network, norm, batch])
+                for name in METRICS
+                for batch in batches(record)
+            ]
+            title = f"{NETWORKS[network]}, {TITLES[norm]}"
+            lines.append(f"| {title} | " + " | ".join(row) + " |")
+    return "\n".join(lines)
+
+
+def caption(record: Record) -> str:
+    """What the numbers are, and where they come from."""
+    run = record["runs"][0]
+    tested = " and ".join(
+        f"{part['test']} patches of {'x'.join(map(str, part['shape']))} voxels"
+        for part in record["patches"].values()
+    )
+    return (
+        f"Mean intersection over union of grey matter, white matter and neither, and "
+        f"mean Dice coefficient of grey and white matter, in percent, "
+        f"{results.spread_of(record)}, each the median of the last "
+        f"{results.last_epochs(run['epochs'])} of {run['epochs']} epochs of "
+        f"{run['epoch_examples']} patches; tested on {tested} of the region held out. "
+        f"{run['devices']} device, peak learning rate of Adam {run['rate']:g} per 256 "
+        f"patches for both norms."
+    )
+
+
+def figure(record: Record, path: pathlib.Path) -> pathlib.Path:
+    """Draws mean IoU by batch and by epoch, and what is said of one slice."""
+    with figures.sheet(path, columns=4, rows=2) as (fig, axes):
+        fig.set_size_inches(12.6, 7.4)
+        for column, network in enumerate(networks(record)):
+            _by_batch(axes[column][0], record, network)
+            _by_epoch(axes[column][1], record, network)
+        axes[0][0].legend()
+        grid = axes[0][2].get_gridspec()
+        for panel in axes[:, 2:].flat:
+            panel.remove()
+        inner = grid[:, 2:].subgridspec(2 * 2, 3)
+        shown = [("T1 image", record["shown"]["image"])]
+        shown += [("truth", record["shown"]["labels"])]
+        shown += [
+            (f"{name.upper()}, {TITLES[run['norm']]},\n{run['batch']} per device", said)
+            for name in networks(record)
+            for run in record["runs"]
+            if run["network"] == name and (said := run["measured"].get("said"))
+        ]
+        for index, (title, picture) in enumerate(shown):
+            panel = fig.add_subplot(inner[index // 3, index % 3])
+            most = 255 if index == 0 else 2
+            panel.imshow(decoded(picture).T[::-1], cmap="gray", vmin=0, vmax=most)
+            panel.set_title(title, fontsize=7)
+            panel.set_axis_off()
+    return path
+
+
+def _by_batch(panel: Any, record: Record, network: str) -> None:
+    found = cells(record, "miou")
+    for norm in norms(record):
+        row = {batch: found[network, norm, batch] for batch in batches(record)}
+        figures.bars(panel, row, label=TITLES[norm], **figures.STYLES[norm])
+    panel.set_xlabel("batch size (patches per device)")
+    panel.set_ylabel(f"{NETWORKS[network]}: mean IoU (%)")
+
+
+def _by_epoch(panel: Any, record: Record, network: str) -> None:
+    """At the smallest batch."""
+    batch = batches(record)[-1]
+    for norm in norms(record):
+        curves = [
+            run["curve"]["test_miou"]
+            for run in record["runs"]
+            if (run["network"], run["norm"], run["batch"]) == (network, norm, batch)
+        ]
+        style = {**figures.STYLES[norm], "marker": None}
+        figures.epochs(panel, {TITLES[norm]: figures.mean_curve(curves)}, **style)
+        figures.band(panel, curves, color=style["color"])
+    panel.set_ylabel(f"mean IoU at {batch} per device (%)")
+
+
+def decoded(picture: Record) -> np.ndarray:
+    """What `session.encoded` made JSON of."""
+    content = base64.b64decode(picture["bytes"])
+    return np.frombuffer(content, np.uint8).reshape(picture["shape"])

@@ -1,0 +1,68 @@
+"""From batch norm to group norm: the command, and the rules on records by hand."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments import __main__ as command
+from experiments import data, training
+from experiments.finetune import recipe, report, task
+from experiments.small_batch import recipe as small_batch
+from experiments.training.program import State
+from tests.experiments.training import tiny
+
+
+@pytest.mark.usefixtures("tiny_data")
+def test_quick(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(small_batch, "network", tiny.Network)
+    monkeypatch.setattr(data, "load", lambda *_: tiny.dataset(train=256))
+    assert command.main(["finetune", "--quick", "--out", str(tmp_path)]) == 0
+    record = json.loads((tmp_path / "quick.json").read_text())
+    before, *after = record["runs"]
+    assert (before["norm"], before["batch"], before["epochs"]) == ("bn", 32, 2)
+    assert [recipe.arm(run) for run in after] == list(recipe.ARMS)
+    starts = {recipe.arm(r): r["measured"]["start_errors"] for r in after}
+    # What goes on by its running averages starts where the network was left.
+    assert starts["frozen"] == starts["bn"]
+    assert starts["bn"] == pytest.approx(before["curve"]["test_errors"][-1], abs=1e-6)
+    assert (tmp_path / "quick.png").read_bytes().startswith(b"\x89PNG")
+    assert "| group norm, weights standardised |" in capsys.readouterr().out
+
+
+def test_a_converted_network_starts_from_the_trained_kernels(tmp_path):
+    trained = training.Classification(tiny.dataset(), tiny.Network, "bn")
+    params, stats = trained.init(3)
+    task.save(tmp_path, State(params, stats, ()))
+    tuned = task.Finetuning(
+        tiny.dataset(), tiny.Network, "gn", folder=lambda _: tmp_path
+    )
+    got, left = tuned.init(3)
+    assert left == {}
+    np.testing.assert_array_equal(got["conv"]["kernel"], params["conv"]["kernel"])
+    # Fresh averages are 0 and 1, so that folding changes nothing beyond round-off.
+    np.testing.assert_allclose(got["norm"]["scale"], params["norm"]["scale"], rtol=1e-6)
+
+
+def _record(**errors):
+    rows = []
+    for name, error in errors.items():
+        norm, conv = recipe.ARMS[name]
+        rows.append(
+            {"norm": norm, "network": conv, "seed": 0, "epochs": 1}
+            | {"curve": {"test_errors": [error]}, "measured": {"start_errors": 0.5}}
+        )
+    return {"runs": rows}
+
+
+@pytest.mark.parametrize(
+    ("errors", "held"),
+    [
+        ((0.13, 0.12, 0.11, 0.10), [True, True, True]),
+        ((0.11, 0.12, 0.13, 0.14), [False, False, False]),
+    ],
+)
+def test_the_verdicts(errors, held):
+    record = _record(**dict(zip(recipe.ARMS, errors, strict=True)))
+    assert [verdict.held for verdict in report.verdicts(record)] == held
+    assert report.table(record).splitlines()[2].startswith("| batch norm | 50.0 |")
