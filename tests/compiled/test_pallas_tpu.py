@@ -78,8 +78,10 @@ def _read(lowered):
 
 
 def _gradient(x, gamma, beta):
-    def loss(*arrays):
-        y = group_norm(*arrays, 32, activation="silu", implementation="pallas_tpu")
+    def loss(x, gamma, beta):
+        y = group_norm(
+            x, gamma, beta, 32, activation="silu", implementation="pallas_tpu"
+        )
         return jnp.sum(jnp.square(y.astype(jnp.float32)))
 
     return jax.grad(loss, (0, 1, 2))(x, gamma, beta)
