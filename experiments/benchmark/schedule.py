@@ -87,30 +87,33 @@ class Row:
         return self.target, self.layer, self.activation, self.dtype, self.name
 
 
-def count(text: str, trips: Sequence[int]) -> list[int]:
+def count(text: str, trips: Sequence[int], *, steps: int) -> list[int]:
     """Bundles in a step of the grid: outside of its loops, and in those of each depth.
 
-    The grid itself is the outermost loop of the text; what lies outside of it runs once
-    in the whole kernel and is left out. A bundle in a loop counts once for each trip.
+    The grid itself is the outermost loop of the text, if it has several steps. What
+    lies outside of it runs once in the whole kernel and is left out. A bundle in a loop
+    counts once for each trip.
 
     Args:
       text: the compiler's ``final_bundles``.
       trips: of the loops in a step, from the outermost.
+      steps: of the grid, on a core.
 
     Raises:
       ValueError: the text has other loops.
     """
     bundles = [0] * (len(trips) + 1)
-    depth = 0
+    outside = 0 if steps == 1 else 1
+    depth = -1
     for line in text.splitlines():
         if match := _BUNDLE.match(line):
-            depth = len(match[1])
-            if depth > len(bundles):
+            depth = len(match[1]) - outside
+            if depth > len(trips):
                 raise ValueError(f"expected loops {trips}, found one within: {line}")
-            if depth:
-                bundles[depth - 1] += math.prod(trips[: depth - 1])
-        end = _LOOP_END.search(line) if depth > 1 else None
-        if end is not None and int(end[1]) != trips[depth - 2]:
+            if depth >= 0:
+                bundles[depth] += math.prod(trips[:depth])
+        end = _LOOP_END.search(line) if depth > 0 else None
+        if end is not None and int(end[1]) != trips[depth - 1]:
             raise ValueError(f"expected loops {trips}, found {end[1]} trips")
     return bundles
 
@@ -147,7 +150,9 @@ def measure(target: str, layer: layers.Layer, dtype: str, name: str) -> Row:
     block = _tiles.block_bytes(
         (tiles.positions, *tiles.shape[2:-1], tiles.channels), size
     )
-    in_step, *in_loops = count(text, _trips(tiles))
+    blocks = n // tiles.samples * (c // tiles.channels) * tiles.blocks
+    steps = -(-blocks * reads // device.num_cores)
+    in_step, *in_loops = count(text, _trips(tiles), steps=steps)
     return Row(
         target,
         layer.id,
@@ -155,7 +160,7 @@ def measure(target: str, layer: layers.Layer, dtype: str, name: str) -> Row:
         dtype,
         name,
         reads,
-        n // tiles.samples * (c // tiles.channels) * tiles.blocks,
+        blocks,
         reads * in_step + sum(in_loops),
         tiles.samples * block * (reads * read + 1),
     )
