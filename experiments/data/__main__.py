@@ -3,6 +3,7 @@
 python -m experiments.data fashion-mnist
 python -m experiments.data cifar10 --folder ~/data
 python -m experiments.data trees
+python -m experiments.data brain
 """
 
 import argparse

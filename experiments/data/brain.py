@@ -99,6 +99,7 @@ def read(content: bytes, name: str) -> np.ndarray:
     import nibabel
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
 
     try:
         image = nibabel.Nifti1Image.from_bytes(gzip.decompress(content))
@@ -106,6 +107,7 @@ def read(content: bytes, name: str) -> np.ndarray:
         EOFError,
         HeaderDataError,
         ImageFileError,
+        WrapStructError,
         gzip.BadGzipFile,
         zlib.error,
     ) as error:

@@ -14,7 +14,7 @@ from flax_gn import models
 
 NORMS = ("none", "bn", "gn")
 RESIDUAL = ("bn", "gn")  # without a norm, blocks that start at zero do not compare
-VGG_RATES = dict.fromkeys(NORMS, 0.1)
+VGG_RATES = {"none": 0.1, "bn": 0.1, "gn": 0.1}
 
 SIZES = {
     "default": Size(epochs=8, batches=(32, 2), seeds=2, examples=5120),

@@ -47,7 +47,7 @@ def caption(record: Record) -> str:
 
 
 def verdicts(record: Record) -> list[Verdict]:
-    """By the means over seeds."""
+    """By means over seeds, as `results.exceeds` tells them apart."""
     cells = _errors(record)
     large = max(batch for _, _, batch in cells)
     small = min(batch for _, _, batch in cells)
@@ -68,19 +68,19 @@ def verdicts(record: Record) -> list[Verdict]:
             "and group norm is better there",
             "23.0 against 31.9%",
             f"{cells['resnet', 'gn', small]} against {cells['resnet', 'bn', small]}%",
-            cells["resnet", "gn", small].mean < cells["resnet", "bn", small].mean,
+            results.exceeds(cells["resnet", "bn", small], cells["resnet", "gn", small]),
         ),
         Verdict(
             "without shortcuts group norm is as good as batch norm, or better",
             "27.6 against 28.0%",
             f"{vgg_gn} against {vgg_bn}%",
-            vgg_gn.mean <= vgg_bn.mean,
+            not results.exceeds(vgg_gn, vgg_bn),
         ),
         Verdict(
             "and both are better than no norm",
             "28.0 and 27.6 against 29.2%",
             f"{vgg_bn} and {vgg_gn} against {none}%",
-            max(vgg_bn.mean, vgg_gn.mean) < none.mean,
+            results.exceeds(none, vgg_bn) and results.exceeds(none, vgg_gn),
         ),
         Verdict(
             "a norm keeps the distribution of late features from spreading in training",

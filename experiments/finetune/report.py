@@ -1,6 +1,7 @@
 """The table, the figure and the verdicts, from the record."""
 
 import pathlib
+import textwrap
 
 from experiments.finetune.recipe import TITLES, arm
 from experiments.lab import Record, Verdict, figures, results
@@ -35,7 +36,7 @@ def caption(record: Record) -> str:
 
 
 def verdicts(record: Record) -> list[Verdict]:
-    """By the means over seeds."""
+    """By means over seeds, as `results.exceeds` tells them apart."""
     end = errors(record)
     bn, frozen, gn, ws = (end[name] for name in ("bn", "frozen", "gn", "gn+ws"))
     return [
@@ -43,20 +44,20 @@ def verdicts(record: Record) -> list[Verdict]:
             "at batch 2, fine-tuning with group norm beats frozen batch norm",
             "COCO box AP 38.8 against 37.7 (C4), 40.3 against 38.6 (FPN)",
             f"error {gn} against {frozen}%",
-            gn.mean < frozen.mean,
+            results.exceeds(frozen, gn),
         ),
         Verdict(
             "at batch 2, batch norm that is not frozen is worse than frozen",
             "about 6 AP",
             f"error {bn} against {frozen}%",
-            bn.mean > frozen.mean,
+            results.exceeds(bn, frozen),
         ),
         Verdict(
             "group norm with weight standardisation is better than without "
             "(Qiao et al., arXiv:1903.10520)",
             "better",
             f"error {ws} against {gn}%",
-            ws.mean < gn.mean,
+            results.exceeds(gn, ws),
         ),
     ]
 
@@ -77,6 +78,8 @@ def figure(record: Record, path: pathlib.Path) -> None:
         left.set_xlabel("epoch of fine-tuning")
         left.set_ylabel("test error (%)")
         left.set_yscale("log")
+        left.set_yticks((10, 20, 40, 80), ("10", "20", "40", "80"))
+        left.minorticks_off()
         left.legend()
         for place, name in enumerate(end):
             cell = end[name]
@@ -84,7 +87,7 @@ def figure(record: Record, path: pathlib.Path) -> None:
                 place, cell.mean, cell.spread or 0.0, capsize=4, **STYLES[name]
             )
         right.set_xticks(
-            range(len(end)), [TITLES[name].replace(" ", "\n", 1) for name in end]
+            range(len(end)), [textwrap.fill(TITLES[name], 13) for name in end]
         )
         right.tick_params(axis="x", labelsize=7)
         right.margins(0.15)

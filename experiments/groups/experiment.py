@@ -24,9 +24,15 @@ ResNet-50 on ImageNet, validation error in percent. The second row is from a thi
 party's notes, but for its last two numbers.
 """
 NOTES = """
-The network has three convolutions, the fewest with 64 channels and more in every
-normalised layer that a CPU can train 42 times. One group is the paper's layer norm and
-one channel its instance norm, exactly: a test compares outputs and gradients.
+The network has three convolutions: the fewest with two widths, 64 channels and more in
+every normalised layer, and cheap enough to be trained 42 times on a CPU. One group is
+the paper's layer norm and one channel its instance norm, exactly: a test compares
+outputs and gradients.
+
+The order is the reverse of the paper's: the fewer channels share a mean, the lower the
+error, down to one. Ten epochs are 390 steps, and the errors are far from where they
+would settle. The spread of the large groups is one seed of three, which starts slowly
+in all of them: what small groups gain here is a quick and steady start.
 """
 PROG = "python -m experiments groups"
 

@@ -1,7 +1,8 @@
 """The two tables, the figure and the verdicts, from the record."""
 
+import itertools
 import pathlib
-import statistics
+from collections.abc import Sequence
 
 from experiments.lab import Record, Verdict, figures, results
 
@@ -41,39 +42,33 @@ def caption(record: Record) -> str:
 
 
 def verdicts(record: Record) -> list[Verdict]:
-    """By the means over seeds; "between" leaves the ends out."""
+    """By means over seeds, as `results.exceeds` tells them apart."""
     groups, channels = (_cells(record, kind) for kind in KINDS)
     layer, instance = groups[1], channels[1]
-    between = {
-        "groups": [cell.mean for count, cell in groups.items() if count > 1],
-        "channels": [cell.mean for count, cell in channels.items() if count > 1],
-    }
-    everything = [*between["groups"], *between["channels"]]
+    several = [cell for count, cell in groups.items() if count > 1]
+    wide = [cell for count, cell in channels.items() if count > 1]
+    shrinking = [channels[count] for count in (8, 4, 2, 1)]
     return [
         Verdict(
             "every number of groups beats layer norm, which is one group",
             "24.1 to 24.7 against 25.3%",
-            f"{_range(between['groups'])} against {layer}%",
-            max(between["groups"]) < layer.mean,
+            f"{_range(several)} against {layer}%",
+            all(results.exceeds(layer, cell) for cell in several),
         ),
         Verdict(
             "every number of channels beats instance norm, which is one channel",
             "24.2 to 25.6 against 28.4%",
-            f"{_range(between['channels'])} against {instance}%",
-            max(between["channels"]) < instance.mean,
+            f"{_range(wide)} against {instance}%",
+            all(results.exceeds(instance, cell) for cell in wide),
         ),
         Verdict(
-            "the number matters less than the distance from instance norm",
-            "spread 0.6 over groups, 3.1 to instance norm",
-            f"spread {_spread(between['groups']):.1f} over groups, "
-            f"{instance.mean - statistics.fmean(everything):+.1f} to instance norm",
-            _spread(between["groups"]) < instance.mean - statistics.fmean(everything),
-        ),
-        Verdict(
-            "error grows as groups shrink from 8 channels to 1",
+            "the error grows as groups shrink from 8 channels to 1",
             "24.3, 24.8, 25.6, 28.4%",
-            ", ".join(f"{channels[n].mean:.1f}" for n in (8, 4, 2, 1)) + "%",
-            channels[8].mean < channels[4].mean < channels[2].mean < instance.mean,
+            ", ".join(f"{cell.mean:.1f}" for cell in shrinking) + "%",
+            all(
+                results.exceeds(later, earlier)
+                for earlier, later in itertools.pairwise(shrinking)
+            ),
         ),
     ]
 
@@ -122,9 +117,6 @@ def _head(kind: str, count: int) -> str:
     )
 
 
-def _range(means: list[float]) -> str:
+def _range(cells: Sequence[results.Cell]) -> str:
+    means = [cell.mean for cell in cells]
     return f"{min(means):.1f} to {max(means):.1f}"
-
-
-def _spread(means: list[float]) -> float:
-    return max(means) - min(means)

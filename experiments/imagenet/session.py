@@ -51,7 +51,7 @@ def run(config: Config, options: Options) -> float:
             )
         order = data.Order(len(train), config.batch, config.seed)
         program = Program(config, train.classes, order.epoch_steps, mesh())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ModuleNotFoundError) as error:
         raise RefusalError(str(error)) from error
     plan = {
         "config": {

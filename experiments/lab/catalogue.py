@@ -5,7 +5,16 @@ import importlib
 from experiments.lab.experiment import Experiment
 
 # In the order of the paper, and of the page.
-NAMES = ("small_batch", "norms", "groups", "depth", "finetune", "analysis")
+NAMES = (
+    "small_batch",
+    "norms",
+    "groups",
+    "depth",
+    "segmentation",
+    "video",
+    "finetune",
+    "analysis",
+)
 
 
 def load(name: str) -> Experiment:

@@ -21,7 +21,8 @@ and every figure from the records.
 
 The sizes are far below the paper's, so the numbers do not compare one by one. What can
 be compared is who wins, and what grows when something shrinks. Whether a claim held is
-computed from the record by the rule in the experiment's `experiment.py`.
+computed from the record by the experiment's `verdicts`; a difference between means over
+seeds counts when it is larger than its standard error.
 """
 
 

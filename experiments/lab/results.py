@@ -1,6 +1,7 @@
 """What runs come to: a row of the record for each, and numbers over seeds."""
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
@@ -76,6 +77,20 @@ class Cell:
         if self.spread is None:
             return format(self.mean, spec)
         return f"{self.mean:{spec}} ± {self.spread:{spec}}"
+
+
+def exceeds(a: Cell, b: Cell) -> bool:
+    """Whether a's mean is above b's by more than the standard error of the difference.
+
+    The rule of the page's verdicts. With one seed each any difference counts.
+
+    >>> exceeds(Cell([10.0, 12.0]), Cell([9.0, 9.0]))
+    True
+    >>> exceeds(Cell([10.0, 12.0]), Cell([10.5, 10.5])), exceeds(Cell([2.0]), Cell([1]))
+    (False, True)
+    """
+    variances = ((cell.spread or 0.0) ** 2 / len(cell.values) for cell in (a, b))
+    return a.mean - b.mean > math.sqrt(sum(variances))
 
 
 def cells(

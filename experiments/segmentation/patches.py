@@ -85,11 +85,10 @@ def drawn(
     found = cut(volume, np.clip(middles - offsets, 0, limits), shape)
     if augment:
         for index, draw in enumerate(draws):
-            axes = [
-                axis for axis in range(found.images.ndim - 1) if draw[4 + axis] >> 63
-            ]
+            backwards = draw[4 : 3 + found.images.ndim] >> 63
+            steps = tuple(slice(None, None, -1 if back else 1) for back in backwards)
             for array in found:
-                array[index] = np.flip(array[index], axes)
+                array[index] = array[index][steps].copy()
     return found
 
 

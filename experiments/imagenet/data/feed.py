@@ -96,6 +96,8 @@ class TrainingPlaces(Sequence):
         return (self.steps - self.first) * self.rows.count
 
     def __getitem__(self, index: Any) -> _Place:
+        if index >= len(self):
+            raise IndexError(index)
         step, row = divmod(index, self.rows.count)
         step += self.first
         example = self.order.example(step, self.rows.start + row)
@@ -114,6 +116,8 @@ class EvaluationPlaces(Sequence):
         return -(-self.examples // self.batch) * self.rows.count
 
     def __getitem__(self, index: Any) -> _Place:
+        if index >= len(self):
+            raise IndexError(index)
         step, row = divmod(index, self.rows.count)
         example = step * self.batch + self.rows.start + row
         return _Place(0, example if example < self.examples else -1)

@@ -1,9 +1,12 @@
 """Which kind of data lies at a path."""
 
 import pathlib
+from collections.abc import Callable
 
+from experiments.imagenet.data import records
 from experiments.imagenet.data.builtin import Embedded, Synthetic
 from experiments.imagenet.data.folder import Folder
+from experiments.imagenet.data.parquet import Parquet
 from experiments.imagenet.data.source import Source
 
 NAMES = ("synthetic", "fashion-mnist-subset")
@@ -24,7 +27,8 @@ def open_split(
 
     Raises:
       FileNotFoundError: there is no such folder.
-      ValueError: it holds nothing of a known kind.
+      ValueError: it holds nothing of a known kind, or a damaged file.
+      ModuleNotFoundError: it holds Parquet files, and pyarrow is not installed.
     """
     if data == "synthetic":
         return Synthetic(
@@ -38,16 +42,41 @@ def open_split(
             f"--data {data}: there is no such folder; give one with train/ and val/ in "
             f"it, or one of {', '.join(NAMES)}"
         )
-    for name in _SPLITS[split]:
-        if (path / name).is_dir():
-            return Folder(path / name)
     if path.is_dir():
+        for name in _SPLITS[split]:
+            if (path / name).is_dir():
+                return Folder(path / name)
+            for folder in (path, path / "data"):
+                if source := _files(folder, name):
+                    return source
         names = sorted(entry.name for entry in path.iterdir())
         held = f"a folder with {', '.join(names[:10]) or 'nothing'} in it"
     else:
         held = "a file"
     raise ValueError(
-        f"--data {data}: expected {split} data, as a folder "
-        f"{' or '.join(_SPLITS[split])} with a folder of images for each class; got "
+        f"--data {data}: expected {split} data: a folder "
+        f"{' or '.join(_SPLITS[split])} with a folder of images for each class, or "
+        f"files {split}*.parquet, *{split}*.array_record* or *{split}*.tfrecord*; got "
         f"{held}"
     )
+
+
+def _files(folder: pathlib.Path, split: str) -> Source | None:
+    """The records of files whose names name the split, if there are any."""
+    for ending, make in _RECORDS.items():
+        # TFDS: set-train.array_record-00-of-01; Hugging Face: train-00-of-01.parquet
+        paths = sorted(
+            path
+            for path in folder.glob(f"*{ending}*")
+            if split in path.name.partition(ending)[0].split("-")
+        )
+        if paths:
+            return make(paths)
+    return None
+
+
+_RECORDS: dict[str, Callable[[list[pathlib.Path]], Source]] = {
+    ".array_record": lambda p: records.ArrayRecords(p, records.classes(p[0].parent)),
+    ".tfrecord": lambda p: records.TfRecords(p, records.classes(p[0].parent)),
+    ".parquet": Parquet,
+}

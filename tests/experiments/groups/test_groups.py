@@ -76,9 +76,9 @@ def _record(groups, channels):
 @pytest.mark.parametrize(
     ("groups", "channels", "held"),
     [
-        ((0.10, 0.11, 0.12), (0.1, 0.11, 0.12, 0.2), [True, True, True, True]),
-        ((0.10, 0.12, 0.11), (0.1, 0.11, 0.13, 0.12), [False, False, False, False]),
-        ((0.10, 0.11, 0.12), (0.1, 0.12, 0.11, 0.2), [True, True, True, False]),
+        ((0.10, 0.11, 0.12), (0.1, 0.11, 0.12, 0.2), [True, True, True]),
+        ((0.10, 0.12, 0.11), (0.1, 0.11, 0.13, 0.12), [False, False, False]),
+        ((0.10, 0.11, 0.12), (0.1, 0.12, 0.11, 0.2), [True, True, False]),
     ],
 )
 def test_the_verdicts(groups, channels, held):

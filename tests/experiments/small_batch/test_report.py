@@ -6,6 +6,7 @@ from experiments import records
 from experiments.lab import figures
 from experiments.small_batch import __main__ as command
 from experiments.small_batch import report, results
+from experiments.small_batch.experiment import EXPERIMENT
 
 
 def _row(norm, batch, seed, *errors):
@@ -48,6 +49,16 @@ def test_the_table():
     ]
     assert "batch norm +9.0, group norm -0.3" in report.outcome(RECORD)
     assert "2 seeds" in report.caption(RECORD)
+
+
+def test_the_verdicts():
+    held = [verdict.held for verdict in EXPERIMENT.verdicts(RECORD)]
+    # At 32 a point and a half between two seeds hides half a point between norms.
+    assert held == [True, True, True, False]
+    swapped = {"bn": "gn", "gn": "bn"}
+    runs = [run | {"norm": swapped[run["norm"]]} for run in RECORD["runs"]]
+    held = [verdict.held for verdict in EXPERIMENT.verdicts({"runs": runs})]
+    assert held == [False, False, False, False]
 
 
 def test_the_reported_error_is_the_median_of_the_last_epochs():

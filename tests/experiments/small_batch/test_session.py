@@ -104,6 +104,14 @@ def test_every_run_of_the_recipe_sees_the_same_examples():
         assert {c.seed for c in configs} == set(range(size.seeds))
 
 
+def test_statistics_over_devices_need_devices():
+    asked = ("sync",), recipe.SIZES["quick"]
+    (config, _) = recipe.configs(*asked, devices=8, available=10_000)
+    assert config.rate == recipe.RATES["bn"]
+    with pytest.raises(ValueError, match="--parallelism pmap with the norm 'sync'"):
+        recipe.configs(*asked, devices=8, available=10_000, parallelism="jit")
+
+
 def test_the_rates_are_those_that_the_search_found():
     record = json.loads((results.FOLDER / "search.json").read_text())
     for norm, rate in recipe.RATES.items():

@@ -29,6 +29,7 @@ def test_an_epoch_leaves_out_fewer_examples_than_a_batch():
         ({"epoch_examples": 65}, r"multiple of the global batch, 2 x 8; got 65"),
         ({"epoch_examples": 0}, r"positive multiple .* got 0"),
         ({"schedule": "linear"}, r"'cosine' or 'steps'; got 'linear'"),
+        ({"optimizer": "lamb"}, r"'sgd' or 'adam'; got 'lamb'"),
         ({"warmup": 1.0}, r"from 0 to below 1; got 1.0"),
         ({"parallelism": "vmap"}, r"'pmap' or 'jit'; got 'vmap'"),
     ],
@@ -36,6 +37,11 @@ def test_an_epoch_leaves_out_fewer_examples_than_a_batch():
 def test_impossible_values_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         tiny.config(**changes)
+
+
+def test_the_name_tells_networks_apart():
+    assert tiny.config().name == "gn-2-seed0"
+    assert tiny.config(network="vgg", norm="bn", seed=1).name == "vgg-bn-2-seed1"
 
 
 def test_too_few_examples_are_refused():

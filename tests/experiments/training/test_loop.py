@@ -110,6 +110,27 @@ def test_a_finished_run_is_not_run_again(tmp_path, program):
     assert not (tmp_path / "checkpoint").exists()
 
 
+def test_the_trained_state_is_handed_over_before_a_run_counts_as_finished(
+    tmp_path, program
+):
+    seen = []
+
+    def fail(state):
+        seen.append(state)
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        train(CONFIG, program, tmp_path, at_end=fail)
+    assert len(loop.read_epochs(tmp_path)) == CONFIG.epochs - 1
+    meddled = _meddled(program, 0, None)
+    train(CONFIG, meddled, tmp_path, resume=True, at_end=seen.append)
+    assert len(seen) == 2
+    for a, b in zip(*(jax.tree.leaves(state) for state in seen), strict=True):
+        np.testing.assert_array_equal(a, b)
+    # A finished run is not measured again.
+    train(CONFIG, program, tmp_path, resume=True, at_end=fail)
+
+
 def test_a_second_interruption_comes_through_at_once(tmp_path, program):
     def twice():
         signal.raise_signal(signal.SIGINT)

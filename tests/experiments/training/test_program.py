@@ -134,6 +134,26 @@ def test_the_schedule_runs_over_the_budget(schedule, want):
         assert -update == pytest.approx(warm * at, abs=1e-5), step
 
 
+def test_batch_norm_over_all_devices_is_that_of_one_program_for_all():
+    (synchronised, a), (jitted, b) = _curve("sync", "pmap"), _curve("bn", "jit")
+    np.testing.assert_allclose(synchronised, jitted, rtol=CURVES)
+    for x, y in zip(jax.tree.leaves(a.stats), jax.tree.leaves(b.stats), strict=True):
+        np.testing.assert_allclose(x, y, rtol=CURVES, atol=CURVES)
+
+
+def test_adam_steps_by_the_rate_and_decays_apart_from_the_gradient():
+    """In its first step the two averages of a gradient cancel but for its sign."""
+    from experiments.training.program import optimizer
+
+    config = tiny.config(optimizer="adam", weight_decay=0.5, rate=1.6)
+    transformation = optimizer(config)
+    weights = jnp.array([2.0, -4.0])
+    state = transformation.init(weights)
+    update, _ = transformation.update(jnp.array([0.3, 0.3]), state, weights)
+    want = -config.peak_rate * (1 + 0.5 * np.array(weights))
+    np.testing.assert_allclose(update, want, rtol=1e-5)
+
+
 def test_more_devices_than_there_are_is_refused():
     task = Classification(tiny.dataset(), tiny.Network, "gn")
     with pytest.raises(ValueError, match="asks for 16 devices; there are 8"):

@@ -1,0 +1,85 @@
+"""The rules and the table, on records written by hand."""
+
+import pytest
+
+from experiments.segmentation import experiment, report
+
+
+def _record(**mious):
+    """By norm and batch, such as bn1, the mean IoU of two seeds, of both networks."""
+    return {
+        "runs": [
+            {
+                "network": network,
+                "norm": name[:2],
+                "batch": int(name[2:]),
+                "seed": seed,
+                "epochs": 1,
+                "epoch_examples": 64,
+                "devices": 1,
+                "rate": 0.5,
+                "curve": {"test_miou": [value], "test_dice": [value / 2]},
+            }
+            for network in ("2d", "3d")
+            for name, values in mious.items()
+            for seed, value in enumerate(values)
+        ],
+        "patches": {"2d": {"shape": [8, 8, 1], "test": 5}},
+    }
+
+
+AS_CLAIMED = {
+    "bn2": (0.80, 0.82),
+    "bn1": (0.60, 0.70),
+    "gn2": (0.90, 0.91),
+    "gn1": (0.89, 0.91),
+}
+
+
+def _held(**mious):
+    verdicts = experiment.verdicts(_record(**mious))
+    assert [v.held for v in verdicts[:3]] == [v.held for v in verdicts[3:]]
+    return [verdict.held for verdict in verdicts[:3]]
+
+
+def test_the_claims_hold_where_the_numbers_are_as_claimed():
+    assert _held(**AS_CLAIMED) == [True, True, True]
+    found = experiment.verdicts(_record(**AS_CLAIMED))
+    assert found[1].claim.startswith("slices (2D): at 1 per device")
+    assert found[1].ours == "90.0 ± 1.4 against 65.0 ± 7.1% mean IoU"
+    assert found[5].claim.startswith("volumes (3D): batch norm loses more")
+    assert found[5].ours == "16.0 against 0.5 points of mean IoU"
+
+
+@pytest.mark.parametrize(
+    ("changed", "held"),
+    [
+        ({"bn1": (0.95, 0.96)}, [True, False, False]),
+        ({"bn2": (0.95, 0.96)}, [False, True, True]),
+        ({"gn1": (0.50, 0.50)}, [True, False, False]),
+        # 25 points more or 24 less: no more than chance.
+        ({"bn1": (0.64, 1.15)}, [True, False, False]),
+    ],
+)
+def test_they_do_not_where_the_numbers_are_not(changed, held):
+    assert _held(**AS_CLAIMED | changed) == held
+
+
+def test_one_batch_size_says_nothing_about_the_change():
+    found = experiment.verdicts(_record(bn1=(0.1, 0.2), gn1=(0.8, 0.9)))
+    assert [verdict.held for verdict in found] == [True, True]
+
+
+def test_the_table_and_the_caption():
+    record = _record(**AS_CLAIMED)
+    lines = report.table(record).splitlines()
+    assert lines[0] == (
+        "| patches per device | mean IoU at 2 | mean IoU at 1 | mean Dice at 2 | "
+        "mean Dice at 1 |"
+    )
+    assert lines[2] == (
+        "| slices (2D), batch norm | 81.0 ± 1.4 | 65.0 ± 7.1 | 40.5 ± 0.7 | "
+        "32.5 ± 3.5 |"
+    )
+    assert len(lines) == 6
+    assert "5 patches of 8x8x1 voxels" in report.caption(record)
