@@ -127,6 +127,17 @@ def test_each_device_runs_the_kernel_on_its_part():
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_pmap_runs_the_kernel_on_each_part():
+    if jax.device_count() < 2:
+        pytest.skip("needs two devices: XLA_FLAGS=--xla_force_host_platform_...=2")
+    x, gamma, beta = _data()
+    gradient = jax.grad(functools.partial(_loss, NAME))
+    with as_jax_operations():
+        actual = jax.pmap(gradient, in_axes=(0, None, None))(x[:, None], gamma, beta)
+    expected = jax.grad(functools.partial(_loss, "xla"))(x, gamma, beta)
+    np.testing.assert_allclose(actual[:, 0], expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("mean", [1e3, 1e6])
 def test_large_mean(mean):
     case = Case("large_mean", (2, 9, 8), 2, mean=mean)
