@@ -5,6 +5,7 @@ import pathlib
 import pytest
 
 from experiments import markers
+from experiments.benchmark import compiled_report
 from experiments.benchmark import report as benchmark
 from experiments.small_batch import report as small_batch
 from experiments.small_batch import results as small_batch_results
@@ -18,6 +19,13 @@ def test_the_tables_of_times_are_the_records(page, tmp_path):
     copy.write_text((ROOT / page).read_text())
     benchmark.write_tables(copy)
     assert copy.read_text() == (ROOT / page).read_text()
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/performance.md"])
+def test_what_is_said_of_compiled_programs_is_the_record(page, tmp_path):
+    copy = tmp_path / "page.md"
+    copy.write_text((ROOT / page).read_text())
+    assert not compiled_report.write(copy)
 
 
 def test_the_table_of_batch_sizes_is_the_records(tmp_path):

@@ -1,9 +1,9 @@
 """Tables of what the compilers make of the layers, from the record.
 
-    python -m experiments.benchmark.compiled_report             # every program
-    python -m experiments.benchmark.compiled_report --page docs/performance.md
+    python -m experiments.benchmark.compiled_report    # every program
+    python -m experiments.benchmark.compiled_report --pages README.md
 
-The second form writes the summary between the page's markers ``compiled``.
+The second form writes the summary, or one sentence of it, between a page's markers.
 """
 
 import argparse
@@ -71,9 +71,27 @@ def caption() -> str:
     )
 
 
+def headline(rows: Iterable[compiled.Row]) -> str:
+    """The summary of the summary: bytes moved on an H100, beside flax.linen's."""
+    moved: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        if row.target == "h100" and row.dtype == "bfloat16":
+            moved.setdefault((row.name, row.norm), []).append(row.moved / row.x)
+    layers = len(moved["backward", "xla"])
+    medians = {key: f"{statistics.median(values):.1f}" for key, values in moved.items()}
+    return (
+        f"Compiled for an H100, in the median of {layers} layers in bfloat16, the "
+        f"backward pass moves {medians['backward', 'xla']} times the bytes of x, and "
+        f"flax.linen's {medians['backward', 'flax.linen']}; forward it is "
+        f"{medians['forward', 'xla']} and {medians['forward', 'flax.linen']}."
+    )
+
+
 def write(page: pathlib.Path) -> bool:
-    """Writes the summary between a page's markers ``compiled``; whether it changed."""
+    """Writes between a page's markers, compiled or headline; whether it changed."""
     _, rows = compiled.load(compiled.RECORD)
+    if "<!-- headline:begin -->" in page.read_text():
+        return markers.replace(page, "headline", headline(rows))
     return markers.replace(page, "compiled", f"{summary(rows)}\n\n{caption()}")
 
 
@@ -87,14 +105,14 @@ def _markdown(head: Sequence[str], body: Iterable[Sequence[str]], text: int) -> 
 
 
 def main() -> None:
-    """Prints the record, or writes its summary into a page."""
+    """Prints the record, or writes its summary into pages."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--page", type=pathlib.Path)
+    parser.add_argument("--pages", nargs="+", type=pathlib.Path, default=[])
     args = parser.parse_args()
-    if args.page is None:
+    if not args.pages:
         print(table(compiled.load(compiled.RECORD)[1]))
-    elif write(args.page):
-        print(f"wrote {args.page}")
+    for page in args.pages:
+        print(f"{page}: {'written' if write(page) else 'as it was'}")
 
 
 if __name__ == "__main__":

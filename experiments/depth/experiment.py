@@ -26,9 +26,9 @@ PAPER = """
 ImageNet, validation error in percent.
 """
 NOTES = """
-ResNet-20 on half of the images takes the place of ResNet-101 on ImageNet, and a VGG of
+ResNet-14 on half of the images takes the place of ResNet-101 on ImageNet, and a VGG of
 8 convolutions that of VGG-16. The network without a norm has biases. Two seeds, since
-ResNet-20 at 2 examples per device is the dearest of these runs.
+ResNet-14 at 2 examples per device is the dearest of these runs.
 """
 PROG = "python -m experiments depth"
 
@@ -39,7 +39,7 @@ def command() -> lab.Command:
 
     return lab.Command(
         prog=PROG,
-        description="Trains ResNet-20 at 32 and 2 examples per device, and a VGG whose "
+        description="Trains ResNet-14 at 32 and 2 examples per device, and a VGG whose "
         "late features it watches: the paper's ResNet-101, VGG-16 and figure 6.",
         norms=recipe.NORMS,
         choices=recipe.NORMS,
@@ -93,7 +93,7 @@ EXPERIMENT = Experiment(
     caption=report.caption,
     verdicts=report.verdicts,
     figure=report.figure,
-    minutes=8,
+    minutes=5,
     memory_gb=1.5,
     notes=NOTES,
 )

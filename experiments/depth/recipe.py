@@ -1,6 +1,6 @@
-"""The recipe: ResNet-20 at 32 and 2 examples per device, and a VGG of 8 convolutions.
+"""The recipe: ResNet-14 at 32 and 2 examples per device, and a VGG of 8 convolutions.
 
-ResNet-20 has the rates of `small_batch`. The VGG has one rate for all, as the paper's,
+ResNet-14 has the rates of `small_batch`. The VGG has one rate for all, as the paper's,
 low enough for eight convolutions without norm or shortcuts.
 """
 
@@ -17,7 +17,7 @@ RESIDUAL = ("bn", "gn")  # without a norm, blocks that start at zero do not comp
 VGG_RATES = {"none": 0.1, "bn": 0.1, "gn": 0.1}
 
 SIZES = {
-    "default": Size(epochs=8, batches=(32, 2), seeds=2, examples=5120),
+    "default": Size(epochs=5, batches=(32, 2), seeds=2, examples=5120),
     "quick": Size(epochs=1, batches=(32,), seeds=1, examples=512),
     "full": Size(epochs=60, batches=(32, 2), seeds=3),
 }
@@ -25,7 +25,7 @@ SIZES = {
 NETWORKS = {
     "resnet": functools.partial(
         models.ResNet,
-        stages=(3, 3, 3),
+        stages=(2, 2, 2),
         block=models.BasicBlock,
         width=16,
         stem="quartering",
@@ -42,10 +42,12 @@ def configs(
     available: int,
     parallelism: str = "pmap",
 ) -> list[Config]:
-    """ResNet-20 at every batch, then the VGG at the largest."""
+    """The VGG at the largest batch, then ResNet-14 at every one."""
     shared = {"devices": devices, "available": available, "parallelism": parallelism}
     residual = [norm for norm in norms if norm in RESIDUAL]
-    runs = plan.configs(residual, size, recipe.RATES, networks=("resnet",), **shared)
     # The same epochs as the others': every batch divides the examples of the largest.
     largest = Size(size.epochs, (max(size.batches),), size.seeds, size.examples)
-    return runs + plan.configs(norms, largest, VGG_RATES, networks=("vgg",), **shared)
+    runs = plan.configs(norms, largest, VGG_RATES, networks=("vgg",), **shared)
+    return runs + plan.configs(
+        residual, size, recipe.RATES, networks=("resnet",), **shared
+    )

@@ -14,7 +14,7 @@ def table(record: Record) -> str:
     cells = _errors(record)
     parts = []
     for network, title in (
-        ("resnet", "ResNet-20, examples per device"),
+        ("resnet", "ResNet-14, examples per device"),
         ("vgg", "VGG, examples per device"),
     ):
         norms = list(dict.fromkeys(n for k, n, _ in cells if k == network))
@@ -109,7 +109,7 @@ def figure(record: Record, path: pathlib.Path) -> None:
         for norm in ("bn", "gn"):
             row = {b: c for (k, n, b), c in cells.items() if (k, n) == ("resnet", norm)}
             figures.bars(last, row, label=TITLES[norm], **figures.STYLES[norm])
-        last.set_title("ResNet-20", fontsize=9)
+        last.set_title("ResNet-14", fontsize=9)
         last.set_xlabel("batch size (examples per device)")
         last.set_ylabel("test error (%)")
         last.legend()

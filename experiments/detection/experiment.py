@@ -1,12 +1,12 @@
 """The lab record: detection at one and two pictures per device, and what came out."""
 
 import pathlib
-import statistics
 from collections.abc import Sequence
 
 from experiments import lab
 from experiments.detection import recipe, report
 from experiments.lab import Record, Verdict, options
+from experiments.lab.results import exceeds
 
 PROG = "python -m experiments detection"
 PAPER = """
@@ -15,11 +15,28 @@ PAPER = """
 | C4 backbone | 37.7 | 38.8 |
 | FPN backbone | 38.6 | 40.3 |
 
-One or two images per GPU. Batch norm that is not frozen loses about 6 points of AP at 2
-images per GPU.
+Batch norm that is not frozen loses about 6 points of AP at 2 images per GPU.
 """
 NOTES = """
-TO BE WRITTEN
+The pictures come by `python -m experiments.data trees`.
+
+Smaller than the paper's: a one-stage detector (FCOS) of 377,433 parameters, boxes
+without masks, and 389 trees to learn from, in tiles of 96x96 pixels of 0.2 m. AP is low
+because half of the trees are 14 to 26 pixels wide, and COCO's AP asks for boxes that
+are right to a pixel or two; AP50 says better what is found. The networks are trained
+first on another site, not on ImageNet. Every layer has its norm, in the heads of frozen
+batch norm too; its scale and shift learn.
+
+With three seeds, group norm's lead over frozen batch norm is of less than two standard
+errors at either batch, and a part of it was there before fine-tuning.
+
+What running averages miss may be smaller here than in COCO: tiles of one site are much
+alike, and on the finest level even one tile gives 576 positions to each statistic. That
+would explain why batch norm that is not frozen loses nothing; it was not measured.
+
+Stochastic gradient descent with momentum, the paper's, was tried with group norm from
+random weights, at one rate (0.04 for 4 tiles): after 23 epochs its AP was 1.6, and that
+of Adam 7.7. So Adam takes the steps.
 """
 
 
@@ -45,11 +62,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def verdicts(record: Record) -> list[Verdict]:
-    """A norm is better if it is so by more than the standard error of the difference.
-
-    The differences are those of runs of the same seed, which start from weights trained
-    on the same tiles and are fine-tuned on the same tiles.
-    """
+    """By the AP of the held-out strip and the page's rule, at every batch."""
     cells = report.by_norm(record, "ap")
     found = []
     for batch in report.batches(record):
@@ -59,35 +72,22 @@ def verdicts(record: Record) -> list[Verdict]:
                 f"at {batch} per device group norm has more AP than frozen batch norm",
                 "40.3 against 38.6% (FPN)",
                 f"{gn} against {frozen}%",
-                exceeds(gn.values, frozen.values),
+                exceeds(gn, frozen),
             ),
             Verdict(
                 f"at {batch} per device batch norm that is not frozen has less AP than "
                 "frozen batch norm",
                 "about 6 points less (at 2)",
                 f"{bn} against {frozen}%",
-                exceeds(frozen.values, bn.values),
+                exceeds(frozen, bn),
             ),
         ]
     return found
 
 
-def exceeds(more: Sequence[float], less: Sequence[float]) -> bool:
-    """Whether the mean difference is above its standard error; above 0 for one pair.
-
-    >>> exceeds([3.0, 4.0, 5.0], [2.0, 2.0, 2.0]), exceeds([3.0, 1.0], [2.0, 2.0])
-    (True, False)
-    """
-    differences = [a - b for a, b in zip(more, less, strict=True)]
-    error = 0.0
-    if len(differences) > 1:
-        error = statistics.stdev(differences) / len(differences) ** 0.5
-    return statistics.fmean(differences) > error
-
-
 EXPERIMENT = lab.Experiment(
     name="detection",
-    title="detection at one and two pictures per device",
+    title="boxes around trees, at one and two tiles per device",
     source="section 4.2",
     paper=PAPER,
     folder=pathlib.Path(__file__).parent,
@@ -97,6 +97,6 @@ EXPERIMENT = lab.Experiment(
     verdicts=verdicts,
     figure=report.figure,
     minutes=20,
-    memory_gb=1.5,
+    memory_gb=2.4,
     notes=NOTES,
 )

@@ -80,6 +80,7 @@ def run(options: lab.Options) -> lab.Record:
             "trees": _rounded(truth[shown]),
         },
     }
+    record["seconds"] = _seconds(record)
     path = records.write(options.out / f"{options.size_name}.json", record)
     figure = report.figure(record, path.with_suffix(".png"))
     print(f"\n{report.table(record)}")
@@ -101,6 +102,11 @@ def _first(pretraining: Pretraining, norm: str, seed: int) -> lab.Record:
         "ap50": round(epochs[-1]["test_ap50"], 6),
         "seconds": round(sum(epoch["seconds"] for epoch in epochs), 1),
     }
+
+
+def _seconds(record: lab.Record) -> float:
+    """Of training on both sites."""
+    return round(sum(run["seconds"] for run in record["first"] + record["runs"]), 1)
 
 
 def _rounded(boxes: np.ndarray) -> list[list[float]]:

@@ -11,6 +11,7 @@ NAMES = (
     "groups",
     "depth",
     "segmentation",
+    "detection",
     "video",
     "finetune",
     "analysis",

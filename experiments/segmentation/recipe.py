@@ -30,16 +30,21 @@ RATE = 0.512  # per 256 patches: 0.002 for one
 
 
 class Geometry(NamedTuple):
-    """The shape of patches and the steps between test patches, in voxels."""
+    """The shape of patches and the steps between test patches, in voxels.
+
+    And the width of the network, and how many seeds are run at the most: a volume costs
+    several times what a slice does.
+    """
 
     shape: tuple[int, int, int]
     step: tuple[int, int, int]
     width: int
+    seeds: int
 
 
 GEOMETRIES = {
-    "2d": Geometry(shape=(32, 32, 1), step=(32, 32, 4), width=16),
-    "3d": Geometry(shape=(16, 16, 16), step=(16, 16, 16), width=8),
+    "2d": Geometry(shape=(32, 32, 1), step=(32, 32, 4), width=16, seeds=3),
+    "3d": Geometry(shape=(16, 16, 16), step=(16, 16, 16), width=8, seeds=1),
 }
 SIZES = {
     "default": Size(epochs=16, batches=(2, 1), seeds=3),
@@ -90,10 +95,10 @@ def configs(norms: tuple[str, ...], size: Size) -> list[Config]:
             network=name,
             evaluation_batch=EVALUATION_BATCH,
         )
-        for name in GEOMETRIES
+        for name, geometry in GEOMETRIES.items()
         for norm in norms
         for batch in size.batches
-        for seed in range(size.seeds)
+        for seed in range(min(size.seeds, geometry.seeds))
     ]
 
 

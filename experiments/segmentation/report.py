@@ -58,15 +58,24 @@ def table(record: Record) -> str:
 
 def caption(record: Record) -> str:
     """What the numbers are, and where they come from."""
-    run = record["runs"][0]
+    runs = record["runs"]
+    run = runs[0]
     tested = " and ".join(
         f"{part['test']} patches of {'x'.join(map(str, part['shape']))} voxels"
         for part in record["patches"].values()
     )
+    counts = {
+        network: results.seeds({"runs": [r for r in runs if r["network"] == network]})
+        for network in networks(record)
+    }
+    seeds = " and ".join(
+        f"{count} seed{'s' * (count > 1)} of {NETWORKS[network]}"
+        for network, count in counts.items()
+    )
     return (
         f"Mean intersection over union of grey matter, white matter and neither, and "
         f"mean Dice coefficient of grey and white matter, in percent, "
-        f"{results.spread_of(record)}, each the median of the last "
+        f"mean ± sample standard deviation over {seeds}, each the median of the last "
         f"{results.last_epochs(run['epochs'])} of {run['epochs']} epochs of "
         f"{run['epoch_examples']} patches; tested on {tested} of the region held out. "
         f"{run['devices']} device, peak learning rate of Adam {run['rate']:g} per 256 "

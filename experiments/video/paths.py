@@ -33,18 +33,20 @@ class Shape(NamedTuple):
     fastest: int
 
 
-def halved(images: np.ndarray) -> np.ndarray:
-    """Pictures at half their resolution.
+def shrunk(images: np.ndarray, halvings: int) -> np.ndarray:
+    """Pictures in fewer pixels, each the mean of those in its place.
 
     Args:
-      images: uint8, (n, H, W, 1), with even sides.
+      images: uint8, (n, H, W, 1).
+      halvings: of both sides.
 
     Returns:
-      uint8, (n, H / 2, W / 2).
+      uint8, (n, H / 2**halvings, W / 2**halvings).
     """
     n, height, width, _ = images.shape
-    fours = images.reshape(n, height // 2, 2, width // 2, 2)
-    return np.round(fours.mean((2, 4), dtype=np.float32)).astype(np.uint8)
+    by = 2**halvings
+    blocks = images.reshape(n, height // by, by, width // by, by)
+    return np.round(blocks.mean((2, 4), dtype=np.float32)).astype(np.uint8)
 
 
 def drawn(

@@ -2,9 +2,9 @@
 
 It is not Kinetics, whose 240,000 films of human actions the paper takes, and there is
 no set of labelled films that installs from a registry. Clips are made instead: a thing
-of Fashion-MNIST, at half its resolution, moves straight on over another one that stands
-still. No single frame says which of the two moves, or where to. The things that are
-tested on are of the set's own test part.
+of Fashion-MNIST, at a quarter of its resolution, moves straight on over another one
+that stands still. No single frame says which of the two moves, or where to. The things
+that are tested on are of the set's own test part.
 """
 
 import functools
@@ -16,7 +16,8 @@ from flax_gn import models
 
 NORMS = ("bn", "gn")
 DEVICES = 1
-SHAPE = Shape(frames=8, side=28, fastest=2)
+SHAPE = Shape(frames=6, side=20, fastest=2)
+HALVINGS = 2  # of the things, to 7x7
 TEST = 256  # clips
 TEST_SEED = 2**31  # of no run
 EPOCH = 256  # clips

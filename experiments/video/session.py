@@ -25,14 +25,14 @@ def run(options: lab.Options) -> lab.Record:
         raise lab.RefusalError(str(error)) from error
     dataset = data.load(data.NAMES[0])
     test = paths.drawn(
-        paths.halved(dataset.test_images),
+        paths.shrunk(dataset.test_images, recipe.HALVINGS),
         recipe.SHAPE,
         recipe.TEST_SEED,
         0,
         0,
         recipe.TEST,
     )
-    things = paths.halved(dataset.train_images)
+    things = paths.shrunk(dataset.train_images, recipe.HALVINGS)
 
     def task(config: Config) -> Motion:
         return Motion(things, test, recipe.SHAPE, recipe.network, config.norm)

@@ -32,10 +32,10 @@ def test_quick(tmp_path, monkeypatch, capsys):
     assert command.main(["depth", "--quick", "--norms", "none", "gn", *out]) == 0
     record = json.loads((tmp_path / "quick.json").read_text())
     assert [(r["network"], r["norm"], r["batch"]) for r in record["runs"]] == [
-        ("resnet", "gn", 4),
-        ("resnet", "gn", 2),
         ("vgg", "none", 4),
         ("vgg", "gn", 4),
+        ("resnet", "gn", 4),
+        ("resnet", "gn", 2),
     ]
     assert (tmp_path / "quick.png").read_bytes().startswith(b"\x89PNG")
     assert "| VGG, examples per device | 4 |" in capsys.readouterr().out

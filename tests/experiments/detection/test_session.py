@@ -39,6 +39,8 @@ def test_the_record_holds_every_run(finished):
             for low, high in zip(curve["test_ap"], curve["test_ap50"], strict=True)
         )
     assert record["dataset"] == "trees"
+    both = record["runs"][0]["seconds"] + record["first"][0]["seconds"]
+    assert record["seconds"] == pytest.approx(both, abs=0.1)
     assert record["tiles"] == 2
     assert record["trees"] == len(record["shown"]["trees"]) + _others(record)
     assert (folder / "out" / "quick.png").read_bytes()[:4] == b"\x89PNG"

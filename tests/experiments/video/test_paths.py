@@ -78,6 +78,9 @@ def test_speeds_go_up_to_the_fastest_and_a_frame_too_small_for_it_is_refused():
         _drawn(ONE, shape=exact._replace(side=13))
 
 
-def test_halved_averages_four_pixels():
+def test_shrunk_averages_the_pixels():
     image = np.array([[0, 4, 8, 8], [8, 4, 0, 1]], np.uint8).reshape(1, 2, 4, 1)
-    assert paths.halved(image).tolist() == [[[4, 4]]]
+    assert paths.shrunk(image, 1).tolist() == [[[4, 4]]]
+    assert paths.shrunk(
+        np.pad(image, ((0, 0), (0, 2), (0, 0), (0, 0))), 2
+    ).tolist() == [[[2]]]
