@@ -24,7 +24,12 @@ EXTRAS = PROJECT["optional-dependencies"]
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 
 # Where a package is imported under another name than it is installed by.
-DISTRIBUTION = {"haiku": "dm-haiku", "orbax": "orbax-checkpoint", "PIL": "pillow"}
+DISTRIBUTION = {
+    "PIL": "pillow",
+    "google": "protobuf",
+    "haiku": "dm-haiku",
+    "orbax": "orbax-checkpoint",
+}
 
 
 def pins(lock: pathlib.Path) -> list[str]:
