@@ -85,31 +85,45 @@ def caption(record: Record) -> str:
 
 def figure(record: Record, path: pathlib.Path) -> pathlib.Path:
     """Draws mean IoU by batch and by epoch, and what is said of one slice."""
-    with figures.sheet(path, columns=4, rows=2) as (fig, axes):
-        fig.set_size_inches(12.6, 7.4)
-        for column, network in enumerate(networks(record)):
-            _by_batch(axes[column][0], record, network)
-            _by_epoch(axes[column][1], record, network)
-        axes[0][0].legend()
-        grid = axes[0][2].get_gridspec()
-        for panel in axes[:, 2:].flat:
+    rows = len(networks(record))
+    with figures.sheet(path, columns=3, rows=rows) as (fig, axes):
+        fig.set_size_inches(10.8, 3.1 * rows)
+        axes = np.reshape(axes, (rows, 3))
+        for row, network in zip(axes, networks(record), strict=True):
+            _by_batch(row[0], record, network)
+            _by_epoch(row[1], record, network)
+        axes[0, 0].legend()
+        grid = axes[0, 0].get_gridspec()
+        for panel in axes[:, 2]:
             panel.remove()
-        inner = grid[:, 2:].subgridspec(2 * 2, 3)
-        shown = [("T1 image", record["shown"]["image"])]
-        shown += [("truth", record["shown"]["labels"])]
-        shown += [
-            (f"{name.upper()}, {TITLES[run['norm']]},\n{run['batch']} per device", said)
-            for name in networks(record)
-            for run in record["runs"]
-            if run["network"] == name and (said := run["measured"].get("said"))
-        ]
-        for index, (title, picture) in enumerate(shown):
-            panel = fig.add_subplot(inner[index // 3, index % 3])
-            most = 255 if index == 0 else 2
-            panel.imshow(decoded(picture).T[::-1], cmap="gray", vmin=0, vmax=most)
-            panel.set_title(title, fontsize=7)
-            panel.set_axis_off()
+        _slices(fig, grid[:, 2], record)
     return path
+
+
+def _slices(fig: Any, place: Any, record: Record) -> None:
+    """The slice, its classes, and what the first seed of each network says."""
+    shown = [
+        ("T1 image", record["shown"]["image"]),
+        ("truth: grey and white matter", record["shown"]["labels"]),
+    ]
+    shown += [
+        (f"{run['network'].upper()}, {TITLES[run['norm']]}, at {run['batch']}", said)
+        for run in record["runs"]
+        if (said := run["measured"].get("said"))
+    ]
+    inner = place.subgridspec(-(-len(shown) // 2), 2)
+    for index, (title, picture) in enumerate(shown):
+        panel = fig.add_subplot(inner[index // 2, index % 2])
+        most = 255 if index == 0 else 2
+        panel.imshow(
+            decoded(picture).T[::-1],
+            cmap="gray",
+            vmin=0,
+            vmax=most,
+            interpolation="nearest",
+        )
+        panel.set_title(title, fontsize=6.5)
+        panel.set_axis_off()
 
 
 def _by_batch(panel: Any, record: Record, network: str) -> None:
