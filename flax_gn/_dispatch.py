@@ -1,10 +1,17 @@
 """Which implementation runs, and why."""
 
+import importlib
 from types import ModuleType
 
-from flax_gn import _reference, _xla
+from flax_gn import _xla
 
-_IMPLEMENTATIONS: dict[str, ModuleType] = {"reference": _reference, "xla": _xla}
+# What is not the default is imported when it is asked for: kernels bring the compilers
+# of their platforms' language with them.
+_IMPLEMENTATIONS = {
+    "pallas_tpu": "flax_gn._pallas.tpu",
+    "reference": "flax_gn._reference",
+    "xla": "flax_gn._xla",
+}
 
 
 def resolve(implementation: str | None) -> ModuleType:
@@ -20,4 +27,4 @@ def resolve(implementation: str | None) -> ModuleType:
             "group_norm: implementation must be None (pick for me) or one of "
             f"{sorted(_IMPLEMENTATIONS)}; got {implementation!r}."
         )
-    return _IMPLEMENTATIONS[implementation]
+    return importlib.import_module(_IMPLEMENTATIONS[implementation])

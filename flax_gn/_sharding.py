@@ -28,6 +28,7 @@ def over_devices(
     x: jax.Array,
     *others: jax.Array | None,
     per_group: bool = False,
+    always: bool = False,
 ) -> Any:
     """``run(problem, x, *others)`` of the whole arrays.
 
@@ -39,6 +40,8 @@ def over_devices(
       x: decides how everything is split.
       *others: arrays that broadcast to x, or None.
       per_group: what ``run`` returns.
+      always: whether ``run`` needs a device's part, rather than the program for one
+        device, even where nothing is shared. A kernel does.
     """
     mesh, spec = jax.typeof(x).sharding.mesh, jax.typeof(x).sharding.spec
     if AxisType.Explicit not in mesh.axis_types:
@@ -50,7 +53,7 @@ def over_devices(
     )
     shards = math.prod(mesh.shape[name] for name in _names(spec[-1]))
     local = _on_a_device(problem, x.shape[-1], spec, shards)
-    if local.axis_name == problem.axis_name:
+    if local.axis_name == problem.axis_name and not always:
         return run(problem, x, *others)
     out = spec
     if per_group:

@@ -71,7 +71,7 @@ def _group_norm_jvp(problem, primals, tangents):
     x, gamma, beta, mask = primals
     saved = Saved(x, gamma, beta, mask, _statistics.moments(problem, x, mask))
     dy = linear_call(
-        partial(_tangent, problem), partial(_cotangent, problem), saved, tangents[:3]
+        partial(tangent, problem), partial(cotangent, problem), saved, tangents[:3]
     )
     return _apply(problem, saved), dy
 
@@ -82,7 +82,7 @@ _jitted_stats = jax.jit(
 )
 
 
-def _per_group(problem, saved: Saved) -> tuple[jax.Array, jax.Array, jax.Array]:
+def group_coefficients(problem, saved: Saved) -> tuple[jax.Array, jax.Array, jax.Array]:
     """pilot, rstd and offset of `Coefficients`, before they are repeated."""
     rstd = jax.lax.rsqrt(saved.moments.var + problem.eps)
     return saved.moments.pilot, rstd, -saved.moments.shift * rstd
@@ -118,7 +118,7 @@ def _affine(x_hat, coefficients: Coefficients):
 def _apply(problem, saved: Saved):
     """Y = activation(gamma * x_hat + beta)."""
     x, per_group = _fusion.next_pass(
-        problem.reduced, saved.x, _per_group(problem, saved)
+        problem.reduced, saved.x, group_coefficients(problem, saved)
     )
     coefficients = _per_channel(problem, saved, per_group)
     _, (x, coefficients) = _statistics.separate_reads((x, coefficients), 2)
@@ -128,7 +128,7 @@ def _apply(problem, saved: Saved):
     return y.astype(problem.out_dtype)
 
 
-def _tangent(problem, saved: Saved, tangents):
+def tangent(problem, saved: Saved, tangents):
     """The directional derivative of `_apply`.
 
     With <.> the mean over a group,
@@ -136,7 +136,7 @@ def _tangent(problem, saved: Saved, tangents):
     dz = gamma * rstd * (dx - <dx> - x_hat * <x_hat * dx>) + dgamma * x_hat + dbeta
     """
     dx, dgamma, dbeta = tangents
-    coefficients = _per_channel(problem, saved, _per_group(problem, saved))
+    coefficients = _per_channel(problem, saved, group_coefficients(problem, saved))
     x_hat = _x_hat(problem, saved.x, saved.mask, coefficients)
     dx = where(saved.mask, dx.astype(problem.compute_dtype))
     sums = tuple(_statistics.group_sum(problem, value) for value in (dx, x_hat * dx))
@@ -155,8 +155,8 @@ def _tangent(problem, saved: Saved, tangents):
     return dz.astype(problem.out_dtype)
 
 
-def _cotangent(problem, saved: Saved, dy):
-    """The transpose of `_tangent`, the backward pass.
+def cotangent(problem, saved: Saved, dy):
+    """The transpose of `tangent`, the backward pass.
 
     dx = rstd * (g - <g> - x_hat * <x_hat * g>) with g = gamma * dz, dbeta = sum(dz) and
     dgamma = sum(dz * x_hat). The sums of dz and dz * x_hat per channel serve all three.
@@ -164,7 +164,7 @@ def _cotangent(problem, saved: Saved, dy):
     """
     mask, dtype = saved.mask, problem.compute_dtype
     next_pass = partial(_fusion.next_pass, problem.reduced)
-    (x, dy), per_group = next_pass((saved.x, dy), _per_group(problem, saved))
+    (x, dy), per_group = next_pass((saved.x, dy), group_coefficients(problem, saved))
     coefficients = _per_channel(problem, saved, per_group)
     reads = _statistics.separate_reads((x, dy, coefficients), 4)
     first, second = (
@@ -205,8 +205,8 @@ def _cotangent(problem, saved: Saved, dy):
     dx = where(mask, slope * dz - mean - x_hat * mean_x_hat)
     return (
         dx.astype(saved.x.dtype),
-        _sum_to(saved.gamma, sum_dz_x_hat),
-        _sum_to(saved.beta, sum_dz),
+        sum_to(saved.gamma, sum_dz_x_hat),
+        sum_to(saved.beta, sum_dz),
     )
 
 
@@ -222,7 +222,7 @@ def _dz(problem, dy, x_hat, coefficients: Coefficients):
     return jax.vjp(problem.activation, _affine(x_hat, coefficients))[1](dy)[0]
 
 
-def _sum_to(parameter, value):
+def sum_to(parameter, value):
     """Sums over the kept axes that a parameter is shared along."""
     if parameter is None:
         return None

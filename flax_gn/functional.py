@@ -81,8 +81,9 @@ def group_norm(
       axis_index_groups: which devices along ``axis_name`` share statistics, as in
         `jax.lax.psum`.
       dtype: dtype of the result; None for x's.
-      implementation: "xla", the one for every platform; "reference", the equations
-        literally, neither lean nor accurate at large means; None picks.
+      implementation: "xla", the one for every platform; "pallas_tpu", kernels for a
+        TPU that read x once where a sample's groups fit on chip; "reference", the
+        equations literally, neither lean nor accurate at large means; None picks "xla".
 
     Returns:
       An array of x's shape and of ``dtype``.
@@ -92,6 +93,8 @@ def group_norm(
         or groups, group_size or eps is not a number known at trace time.
       ValueError: groups does not divide C, a shape does not fit, eps is not positive,
         or a name is unknown.
+      NotImplementedError: the implementation asked for by name cannot do this; the
+        message says why. None never raises it.
 
     >>> import jax, jax.numpy as jnp
     >>> from flax_gn import group_norm

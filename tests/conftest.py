@@ -15,6 +15,9 @@ if not os.environ.get("JAX_PLATFORMS"):
     jax.config.update("jax_platforms", "cpu")
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     jax.config.update("jax_num_cpu_devices", 8)
+# An interpreted kernel calls back into Python; operations in flight wait for each other
+# for ever where the machine has few cores.
+jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 _COMMON = {
     # A first example compiles; the next takes a millisecond.

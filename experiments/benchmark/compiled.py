@@ -57,7 +57,12 @@ def _linen(layer: layers.Layer) -> Norm:
     return norm
 
 
-NORMS = {"xla": _ours("xla"), "reference": _ours("reference"), "flax.linen": _linen}
+NORMS = {
+    "xla": _ours("xla"),
+    "pallas_tpu": _ours("pallas_tpu"),
+    "reference": _ours("reference"),
+    "flax.linen": _linen,
+}
 DTYPES = {"bfloat16": jnp.bfloat16, "float32": jnp.float32}
 PASSES = ("forward", "backward", "step")
 RECORD = pathlib.Path(__file__).parent / "results" / "compiled.json"
@@ -93,12 +98,13 @@ def lower(
         y, vjp = forward(x, gamma, beta)
         return y, vjp(dy)
 
-    if name == "forward":
-        return jax.jit(norm).lower(x, gamma, gamma)
-    if name == "backward":
-        _, vjp = targets.on(device, jax.eval_shape(forward, x, gamma, gamma))
-        return jax.jit(backward).lower(vjp, x)
-    return jax.jit(step).lower(x, gamma, gamma, x)
+    with targets.compiling_for(device):
+        if name == "forward":
+            return jax.jit(norm).lower(x, gamma, gamma)
+        if name == "backward":
+            _, vjp = targets.on(device, jax.eval_shape(forward, x, gamma, gamma))
+            return jax.jit(backward).lower(vjp, x)
+        return jax.jit(step).lower(x, gamma, gamma, x)
 
 
 @dataclasses.dataclass(frozen=True)

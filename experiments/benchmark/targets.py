@@ -5,6 +5,7 @@ real compiler compiles for: TPUs with the libtpu wheel, an H100 with the CUDA pl
 wheels. What the compiler makes is then read by `experiments.benchmark.program`.
 """
 
+import contextlib
 import dataclasses
 import functools
 import importlib.util
@@ -104,6 +105,15 @@ def devices(target: str, topology: str | None = None) -> Sequence[Any]:
     return topologies.get_topology_desc(
         platform=TARGETS[target].platform, topology_name=name, **options
     ).devices
+
+
+def compiling_for(device: Any) -> contextlib.AbstractContextManager[None]:
+    """Tells Pallas which device it compiles for; XLA knows it from the arguments."""
+    abstract = jax.sharding.AbstractDevice(
+        device.device_kind, device.num_cores, device.platform
+    )
+    mesh = jax.sharding.AbstractMesh((), (), abstract_device=abstract)
+    return jax.sharding.use_abstract_mesh(mesh)
 
 
 def on(device: Any, tree: Any) -> Any:

@@ -1,0 +1,1 @@
+"""Kernels for accelerators: a module per backend, in parts that it shares."""

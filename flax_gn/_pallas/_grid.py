@@ -1,0 +1,155 @@
+"""The grid that the TPU kernels share, for one read of their arrays or two."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+from flax_gn._pallas._interpret import interpreted
+from flax_gn._pallas._tiles import Tiles
+
+When = Callable[[Callable[[], None]], Any]
+
+
+class Read(NamedTuple):
+    """When a kernel does what: decorators that run a function in some of its steps.
+
+    Attributes:
+      first: in a sample's first step.
+      sums: in every step of the first read.
+      turn: when everything is summed.
+      writes: in every step of the second read.
+    """
+
+    first: When
+    sums: When
+    turn: When
+    writes: When
+
+
+def call(
+    kernel: Callable[..., None],
+    name: str,
+    tiles: Tiles,
+    arrays: tuple[jax.Array, ...],
+    coefficients: jax.Array,
+    dtype: Any,
+) -> tuple[jax.Array, jax.Array]:
+    """Runs a kernel over all blocks.
+
+    Args:
+      kernel: of references to the arrays' blocks, the coefficients', the result's, that
+        of (N, 2, C) per sample and channel, and scratch (2, samples, lanes).
+      name: the kernel's, in the compiled program.
+      tiles: the cut.
+      arrays: in the view of the cut; each is read in blocks.
+      coefficients: (N, K, C), float32.
+      dtype: of the result.
+
+    Returns:
+      An array of the view's shape, and (N, 2, C), float32.
+    """
+    n, *_, c = tiles.shape
+    inner = tiles.shape[2:-1]
+    shape = (tiles.samples, tiles.positions, *inner, tiles.channels)
+    grid = (n // tiles.samples, c // tiles.channels)
+    semantics = ("parallel", "parallel")
+    if tiles.blocks > 1:
+        grid += (2, tiles.blocks)
+        semantics += ("arbitrary", "arbitrary")
+
+    def block(index: Callable[..., Any]) -> pl.BlockSpec:
+        zeros = (0,) * len(inner)
+        return pl.BlockSpec(shape, lambda n, c, *at: (n, index(*at), *zeros, c))
+
+    def rows(number: int) -> pl.BlockSpec:
+        return pl.BlockSpec(
+            (tiles.samples, number, tiles.channels), lambda n, c, *_: (n, 0, c)
+        )
+
+    last = tiles.blocks - 1
+    # In a shard_map: every device has a result of its own.
+    varying = jax.typeof(arrays[0]).manual_axis_type
+    interpreter = interpreted.value
+    return pl.pallas_call(
+        kernel,
+        grid=grid,
+        in_specs=[
+            *(block(functools.partial(_read_block, last)) for _ in arrays),
+            rows(coefficients.shape[1]),
+        ],
+        out_specs=[block(functools.partial(_written_block, last)), rows(2)],
+        out_shape=[
+            jax.ShapeDtypeStruct(tiles.shape, dtype, manual_axis_type=varying),
+            jax.ShapeDtypeStruct((n, 2, c), jnp.float32, manual_axis_type=varying),
+        ],
+        scratch_shapes=[pltpu.VMEM((2, tiles.samples, tiles.lanes), jnp.float32)],
+        compiler_params=pltpu.CompilerParams(
+            dimension_semantics=semantics, vmem_limit_bytes=tiles.vmem_bytes
+        ),
+        name=name,
+        interpret=False if interpreter is None else interpreter.params,
+    )(*arrays, coefficients)
+
+
+def place(tiles: Tiles) -> tuple[Any, Read]:
+    """The index along L of the block of this step, and what to do in it."""
+    if tiles.blocks == 1:
+        always = _run
+        return 0, Read(always, always, always, always)
+    second, step = pl.program_id(2), pl.program_id(3)
+    last = tiles.blocks - 1
+    read = Read(
+        first=pl.when((second == 0) & (step == 0)),
+        sums=pl.when(second == 0),
+        turn=pl.when((second == 0) & (step == last)),
+        writes=pl.when(second == 1),
+    )
+    return _read_block(last, second, step), read
+
+
+def for_each_sample(tiles: Tiles) -> Callable[[Callable[[Any], None]], None]:
+    """Decorator: runs a function of the sample's index for all samples of a block."""
+
+    def run(visit):
+        if tiles.samples == 1:
+            visit(0)
+            return
+
+        def body(sample, carry):
+            visit(sample)
+            return carry
+
+        jax.lax.fori_loop(0, tiles.samples, body, ())
+
+    return run
+
+
+def positions(tiles: Tiles) -> int:
+    """How many positions a channel of a sample has."""
+    return math.prod(tiles.shape[1:-1])
+
+
+def _read_block(last, *at):
+    """0, 1, ..., last in the first read, and back in the second."""
+    if not at:
+        return 0
+    second, step = at
+    return step + second * (last - 2 * step)
+
+
+def _written_block(last, *at):
+    """The block that the second read starts with is held until it starts."""
+    if not at:
+        return 0
+    second, step = at
+    return last - second * step
+
+
+def _run(function):
+    function()

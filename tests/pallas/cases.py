@@ -1,0 +1,74 @@
+"""Calls that take every way through the TPU kernels, and what interprets them."""
+
+import dataclasses
+
+from jax.experimental.pallas import tpu as pltpu
+
+from flax_gn._pallas._interpret import Interpreter, interpreted
+from flax_gn._pallas._tiles import MIB
+from tests.cases import Case
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """A call, and the memory for it.
+
+    Attributes:
+      case: the call.
+      vmem_kib: memory of the core beyond the 2 MiB that are kept back.
+      samples: N in a block, as it should be chosen.
+      cut: how many blocks of channels.
+      reads: 1 or 2.
+    """
+
+    case: Case
+    vmem_kib: int = 14 * 1024
+    samples: int = 1
+    cut: int = 1
+    reads: int = 1
+
+    @property
+    def vmem_bytes(self) -> int:
+        return 2 * MIB + self.vmem_kib * 1024
+
+
+WAYS = [
+    Way(Case("positions_as_one_axis", (2, 8, 8, 16), 4)),
+    Way(Case("width_apart", (2, 5, 7, 24), 3, "bfloat16", activation="silu")),
+    Way(Case("several_samples", (16, 3, 3, 8), 2, activation="relu"), samples=2),
+    Way(Case("odd_lanes_one_group", (1, 3, 260), 1)),
+    Way(Case("instance", (1, 9, 12), 12, activation="gelu")),
+    Way(Case("channels_in_blocks", (1, 64, 256), 32), 250, cut=2),
+    Way(Case("two_reads", (1, 300, 24), 4), 450, reads=2),
+    Way(
+        Case("two_reads_width_apart", (2, 40, 7, 6), 3, "bfloat16", activation="silu"),
+        430,
+        reads=2,
+    ),
+]
+
+
+def named(ways):
+    """Arguments of pytest.mark.parametrize for a list of ways."""
+    return {"argnames": "way", "argvalues": ways, "ids": [w.case.name for w in ways]}
+
+
+def on_simulated_memory(vmem_bytes=None):
+    """Kernels run with memory that is NaN until it is written, and watched for races.
+
+    What it raises is no more than an error in a kernel: reading outside of a block,
+    and reading and writing the same place without an order between the two.
+    """
+    params = pltpu.InterpretParams(
+        detect_races=True, uninitialized_memory="nan", out_of_bounds_reads="raise"
+    )
+    return interpreted(Interpreter(params, vmem_bytes))
+
+
+def as_jax_operations(vmem_bytes=None):
+    """Kernels run as the JAX operations they are written in.
+
+    Every transformation goes through it; those that wrap a call of the simulation
+    above lose its callbacks' order.
+    """
+    return interpreted(Interpreter(True, vmem_bytes))

@@ -1,0 +1,201 @@
+"""The op over the TPU kernels: values, derivatives, transformations."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flax_gn import group_norm
+from tests import check, oracle, tolerances
+from tests.cases import BY_NAME, Case, function, inputs
+from tests.cases import named as cases_named
+from tests.pallas.cases import as_jax_operations
+
+NAME = "pallas_tpu"
+
+CASES = [
+    BY_NAME[name]
+    for name in (
+        "2d_4_groups",
+        "6d",
+        "per_sample",
+        "no_affine",
+        "bfloat16_to_float32",
+        "bfloat16_parameters",
+        "axes_time_apart",
+        "axes_unbatched",
+        "mish",
+    )
+]
+
+
+@pytest.mark.parametrize(**cases_named(CASES))
+def test_values_and_gradients(case):
+    data = inputs(case)
+    with as_jax_operations():
+        y, pullback = jax.vjp(function(case, NAME), *data.primals)
+        gradients = pullback(jnp.asarray(data.dy))
+    check.values(case, data, y)
+    check.gradients(case, data, gradients)
+
+
+def test_tangent():
+    case = BY_NAME["silu"]
+    data = inputs(case)
+    with as_jax_operations():
+        _, tangent = jax.jvp(function(case, NAME), data.primals, data.tangents)
+    check.tangent(case, data, tangent)
+
+
+def _data():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 5, 3, 8)).astype(np.float32)
+    return x, np.linspace(0.5, 1.5, 8, dtype=np.float32), np.ones(8, np.float32)
+
+
+def _loss(implementation, x, gamma, beta):
+    y = group_norm(x, gamma, beta, 2, activation="silu", implementation=implementation)
+    return jnp.sum(jnp.sin(y))
+
+
+def _hessian_vector(loss, x, gamma, beta):
+    gradient = jax.grad(loss)
+    return jax.jvp(lambda x: gradient(x, gamma, beta), (x,), (x * x,))[1]
+
+
+def _gradient_of_gradient(loss, x, gamma, beta):
+    return jax.grad(lambda x: jnp.sum(jax.grad(loss)(x, gamma, beta) ** 2))(x)
+
+
+def _of_every_example(loss, x, gamma, beta):
+    per_example = jax.vmap(jax.grad(loss, (0, 1)), (1, None, 0))
+    betas = jnp.stack([beta] * x.shape[2])
+    return per_example(x.swapaxes(1, 2), gamma, betas)
+
+
+def _rematerialised(loss, x, gamma, beta):
+    return jax.jit(jax.grad(jax.checkpoint(loss), (0, 1, 2)))(x, gamma, beta)
+
+
+def _in_a_scan(loss, x, gamma, beta):
+    def step(x, _):
+        return x - jax.grad(loss)(x, gamma, beta), None
+
+    return jax.lax.scan(step, x, None, length=2)[0]
+
+
+@pytest.mark.parametrize(
+    "transformed",
+    [
+        _hessian_vector,
+        _gradient_of_gradient,
+        _of_every_example,
+        _rematerialised,
+        _in_a_scan,
+    ],
+)
+def test_transformation_agrees_with_xla(transformed):
+    data = _data()
+    expected = transformed(functools.partial(_loss, "xla"), *data)
+    with as_jax_operations():
+        actual = transformed(functools.partial(_loss, NAME), *data)
+    for got, want in zip(
+        jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True
+    ):
+        assert jnp.any(want)
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+def test_each_device_runs_the_kernel_on_its_part():
+    devices = np.array(jax.devices()[:2])
+    if devices.size < 2:
+        pytest.skip("needs two devices: XLA_FLAGS=--xla_force_host_platform_...=2")
+    split = jax.P("batch")
+    with as_jax_operations():
+        # Interpreted kernels do not say along which axes their values vary.
+        run = jax.shard_map(
+            lambda x, *rest: jax.grad(functools.partial(_loss, NAME))(x, *rest),
+            mesh=jax.sharding.Mesh(devices, ("batch",)),
+            in_specs=(split, jax.P(), jax.P()),
+            out_specs=split,
+            check_vma=False,
+        )
+        actual = jax.jit(run)(*_data())
+    expected = jax.grad(functools.partial(_loss, "xla"))(*_data())
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_pmap_runs_the_kernel_on_each_part():
+    if jax.device_count() < 2:
+        pytest.skip("needs two devices: XLA_FLAGS=--xla_force_host_platform_...=2")
+    x, gamma, beta = _data()
+    gradient = jax.grad(functools.partial(_loss, NAME))
+    with as_jax_operations():
+        actual = jax.pmap(gradient, in_axes=(0, None, None))(x[:, None], gamma, beta)
+    expected = jax.grad(functools.partial(_loss, "xla"))(x, gamma, beta)
+    np.testing.assert_allclose(actual[:, 0], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mean", [1e3, 1e6])
+def test_large_mean(mean):
+    case = Case("large_mean", (2, 9, 8), 2, mean=mean)
+    data = inputs(case)
+    with as_jax_operations():
+        y = function(case, NAME)(*data.primals)
+    check.values(case, data, y)
+
+
+def test_outliers():
+    case = Case("outliers", (1, 40, 8), 2)
+    data = inputs(case)
+    data.x[0, ::13, 1::4] += 1e4
+    with as_jax_operations():
+        y = function(case, NAME)(*data.primals)
+    forward = oracle.group_norm(*data.primals, case.groups)
+    bound = tolerances.values(
+        forward,
+        data.x,
+        data.gamma,
+        data.beta,
+        case.dtype,
+        case.m,
+        literal=False,
+        outliers=True,
+    )
+    tolerances.assert_close(y, forward.y, bound)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_stays_in_its_group(bad):
+    x, gamma, beta = _data()
+    run = jax.jit(functools.partial(_loss_and_gradient, NAME))
+    with as_jax_operations():
+        clean = run(x, gamma, beta)
+        x[1, 2, 1, 5] = bad
+        actual = run(x, gamma, beta)
+    for before, after in zip(clean, actual, strict=True):
+        touched = np.zeros(x.shape, bool)
+        touched[1, ..., 4:] = True
+        np.testing.assert_array_equal(after[~touched], before[~touched])
+        assert not np.isfinite(after[1, 2, 1, 5])
+
+
+def _loss_and_gradient(implementation, x, gamma, beta):
+    def run(x):
+        return group_norm(x, gamma, beta, 2, implementation=implementation)
+
+    y, pullback = jax.vjp(run, x)
+    return y, pullback(jnp.cos(jnp.arange(x.size, dtype=x.dtype).reshape(x.shape)))[0]
+
+
+def test_keeps_x_and_little_else():
+    x = jnp.ones((1, 16, 16, 32), jnp.bfloat16)
+    gamma = jnp.ones(32)
+    with as_jax_operations():
+        _, pullback = jax.vjp(functools.partial(_loss, NAME), x, gamma, gamma)
+    arrays = {id(a): a for a in jax.tree.leaves(pullback) if hasattr(a, "nbytes")}
+    of_the_sine = 2 * x.nbytes
+    kept = sum(a.nbytes for a in arrays.values())
+    assert x.nbytes <= kept <= 1.1 * x.nbytes + of_the_sine
