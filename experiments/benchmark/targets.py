@@ -108,7 +108,9 @@ def devices(target: str, topology: str | None = None) -> Sequence[Any]:
 
 
 def compiling_for(device: Any) -> contextlib.AbstractContextManager[None]:
-    """Tells Pallas which device it compiles for; XLA knows it from the arguments."""
+    """Tells Pallas which TPU it compiles for; XLA knows it from the arguments."""
+    if device.platform != "tpu":
+        return contextlib.nullcontext()
     abstract = jax.sharding.AbstractDevice(
         device.device_kind, device.num_cores, device.platform
     )
