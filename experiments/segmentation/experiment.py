@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from experiments import lab
 from experiments.lab import Record, Verdict, options
-from experiments.lab.compare import exceeds
+from experiments.lab.results import Cell, exceeds
 from experiments.segmentation import recipe, report
 
 PROG = "python -m experiments segmentation"
@@ -54,11 +54,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def verdicts(record: Record) -> list[Verdict]:
-    """By mean IoU; more is more if it is so by more than the standard error.
-
-    The differences are those of runs of one seed, which start from the same
-    convolutions and see the same patches.
-    """
+    """By mean IoU, as `exceeds` tells means over seeds apart."""
     cells = report.cells(record, "miou")
     found = []
     for network in report.networks(record):
@@ -73,16 +69,16 @@ def verdicts(record: Record) -> list[Verdict]:
                 f"{title}: at {batch} per device group norm beats batch norm",
                 "35.7 against 34.5% mask AP (FPN, batch norm frozen)",
                 f"{gn[batch]} against {bn[batch]}% mean IoU",
-                exceeds(gn[batch].values, bn[batch].values),
+                exceeds(gn[batch], bn[batch]),
             )
             for batch in bn
         ]
         if few == many:
             continue
-        losses = [
-            [a - b for a, b in zip(of[many].values, of[few].values, strict=True)]
+        losses = (
+            Cell([a - b for a, b in zip(of[many].values, of[few].values, strict=True)])
             for of in (bn, gn)
-        ]
+        )
         found.append(
             Verdict(
                 f"{title}: batch norm loses more than group norm from {many} per "

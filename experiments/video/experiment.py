@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from experiments import lab
 from experiments.lab import Record, Verdict, options
-from experiments.lab.compare import exceeds
+from experiments.lab.results import Cell, exceeds
 from experiments.video import recipe, report
 
 PROG = "python -m experiments video"
@@ -60,12 +60,10 @@ def run(argv: Sequence[str]) -> int:
 
 
 def verdicts(record: Record) -> list[Verdict]:
-    """More is more if it is so by more than the standard error of the difference.
+    """As `exceeds` tells means over seeds apart.
 
-    The differences are those of runs of one seed, which start from the same
-    convolutions and see the same clips. Nothing holds unless every norm and batch comes
-    to an accuracy of `LEARNED` in training: before that, numbers tell speeds of
-    learning apart, not norms.
+    Nothing holds unless every norm and batch comes to an accuracy of `LEARNED` in
+    training: before that, numbers tell speeds of learning apart, not norms.
     """
     training = report.cells(record, "train").values()
     learned = all(cell.mean >= LEARNED for cell in training)
@@ -75,7 +73,7 @@ def verdicts(record: Record) -> list[Verdict]:
         {batch: cells[norm, batch] for batch in (many, few)} for norm in recipe.NORMS
     )
     lost = [
-        [a - b for a, b in zip(of[many].values, of[few].values, strict=True)]
+        Cell([a - b for a, b in zip(of[many].values, of[few].values, strict=True)])
         for of in (bn, gn)
     ]
     return [
@@ -83,7 +81,7 @@ def verdicts(record: Record) -> list[Verdict]:
             f"at {few} clips per device group norm beats batch norm",
             "72.8 against 72.1%",
             f"{gn[few]} against {bn[few]}%",
-            learned and exceeds(gn[few].values, bn[few].values),
+            learned and exceeds(gn[few], bn[few]),
         ),
         Verdict(
             f"batch norm loses more than group norm from {many} clips per device to "
