@@ -7,6 +7,8 @@ import re
 
 import pytest
 
+from flax_gn import models
+
 ROOT = pathlib.Path(__file__).parents[1]
 MODULES = ("flax_gn", "flax_gn.linen", "flax_gn.nnx", "flax_gn.convert")
 FROM_FLAX = {"flax_gn.linen.BatchNorm", "flax_gn.nnx.BatchNorm"}
@@ -71,4 +73,13 @@ def test_docstring_describes_every_argument_the_result_and_the_errors(name):
 
 def test_every_page_of_the_reference_names_something_public():
     pages = {f"api/{path.name}" for path in (ROOT / "docs" / "api").glob("*.md")}
-    assert pages - {"api/index.md"} == {page(name) for name in public_names()}
+    together = {"api/index.md", "api/models.md"}
+    assert pages - together == {page(name) for name in public_names()}
+
+
+def test_the_networks_have_a_page_together():
+    lines = (ROOT / "docs" / "api" / "models.md").read_text().splitlines()
+    shown = {
+        line.removeprefix("::: flax_gn.models.") for line in lines if ":::" in line
+    }
+    assert shown == set(models.__all__)
