@@ -24,7 +24,7 @@ EPOCH = 256  # clips
 EVALUATION_BATCH = 64
 RATE = 0.128  # per 256 clips: 0.004 for 8
 SIZES = {
-    "default": Size(epochs=12, batches=(8, 4), seeds=3),
+    "default": Size(epochs=90, batches=(8, 4), seeds=3),
     "quick": Size(epochs=1, batches=(4,), seeds=1),
 }
 
