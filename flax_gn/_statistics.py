@@ -58,16 +58,29 @@ def moments(problem: Problem, x: jax.Array, mask: jax.Array | None) -> Moments:
     if problem.axis_name is None:
         return Moments(pilot, shift, var, divisor)
     # A device that keeps nothing enters the merge with its true count, zero.
-    return _merge_over_devices(problem, Moments(pilot, shift, var, count))
+    return merge_over_devices(problem, Moments(pilot, shift, var, count))
 
 
 @moments.defjvp
 def _moments_jvp(problem, primals, tangents):
-    """With <.> the mean over a group, d mean = <dx> and d var = 2 <(x - mean) dx>."""
+    value = moments(problem, *primals)
     x, mask = primals
-    value = moments(problem, x, mask)
+    return value, tangent(problem, x, mask, value, tangents[0])
 
-    def tangent(saved, dx):
+
+def tangent(
+    problem: Problem,
+    x: jax.Array,
+    mask: jax.Array | None,
+    value: Moments,
+    dx: jax.Array,
+) -> Moments:
+    """The directional derivative of `moments`, whose ``value`` at x is known.
+
+    With <.> the mean over a group, d mean = <dx> and d var = 2 <(x - mean) dx>.
+    """
+
+    def of_sums(saved, dx):
         x, mask, value = saved
         dx = where(mask, dx.astype(problem.compute_dtype))
         centred = _centred_by_mean(problem, x, mask, value)
@@ -79,11 +92,11 @@ def _moments_jvp(problem, primals, tangents):
         dx = constant + 2 * slope * _centred_by_mean(problem, x, mask, value)
         return where(mask, dx).astype(x.dtype)
 
-    sums = linear_call(tangent, transpose, (x, mask, value), tangents[0])
+    sums = linear_call(of_sums, transpose, (x, mask, value), dx)
     # Outside of the call, for jax transposes an all-reduce in more than one way.
     shift, var = (s / value.number for s in sum_over_devices(problem, sums))
     zeros = jax.tree.map(jnp.zeros_like, value)
-    return value, zeros._replace(shift=shift, var=var)
+    return zeros._replace(shift=shift, var=var)
 
 
 def _pilot_and_count(problem, x) -> tuple[jax.Array, jax.Array]:
@@ -113,7 +126,7 @@ def _masked_pilot_and_count(problem, x, mask):
     return low + group_sum(problem, above) / jnp.maximum(count, 1), count
 
 
-def _merge_over_devices(problem, local: Moments) -> Moments:
+def merge_over_devices(problem, local: Moments) -> Moments:
     """Merges per-device moments as Chan, Golub and LeVeque do, in one all-reduce.
 
     Every device writes its four small arrays into its own row and the rows are summed.

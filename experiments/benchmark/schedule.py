@@ -31,14 +31,15 @@ from jax.experimental.pallas import tpu as pltpu
 from experiments import markers, records
 from experiments.benchmark import layers, targets
 from flax_gn import _problem
-from flax_gn._pallas import _backward, _forward, _tiles
+from flax_gn._pallas._tpu import backward, forward
+from flax_gn._pallas._tpu import tiles as cuts
 
 RECORD = pathlib.Path(__file__).parent / "results" / "schedule.json"
 TPUS = [name for name, target in targets.TARGETS.items() if target.platform == "tpu"]
 
 # Each kernel, the arrays of x's size that it reads, and its coefficients per channel;
 # it writes one array.
-_KERNELS = {"forward": (_forward.forward, 1, 3), "backward": (_backward.backward, 2, 5)}
+_KERNELS = {"forward": (forward.forward, 1, 3), "backward": (backward.backward, 2, 5)}
 
 # The activations that kernels fuse, few channels and many, read once and twice.
 LAYERS = (
@@ -128,7 +129,7 @@ def measure(target: str, layer: layers.Layer, dtype: str, name: str) -> Row:
     size = jnp.dtype(dtype).itemsize
     with targets.compiling_for(device):
         vmem = pltpu.get_tpu_info().vmem_capacity_bytes
-        tiles = _tiles.choose(layer.shape, layer.groups, (size,) * (read + 1), vmem)
+        tiles = cuts.choose(layer.shape, layer.groups, (size,) * (read + 1), vmem)
         n, *_, c = tiles.shape
         x = jax.ShapeDtypeStruct(tiles.shape, dtype)
         coefficients = jax.ShapeDtypeStruct((n, rows, c), jnp.float32)
@@ -147,7 +148,7 @@ def measure(target: str, layer: layers.Layer, dtype: str, name: str) -> Row:
     for path in folder.iterdir():
         path.unlink()
     reads = min(tiles.blocks, 2)
-    block = _tiles.block_bytes(
+    block = cuts.block_bytes(
         (tiles.positions, *tiles.shape[2:-1], tiles.channels), size
     )
     blocks = n // tiles.samples * (c // tiles.channels) * tiles.blocks
@@ -166,7 +167,7 @@ def measure(target: str, layer: layers.Layer, dtype: str, name: str) -> Row:
     )
 
 
-def _trips(tiles: _tiles.Tiles) -> list[int]:
+def _trips(tiles: cuts.Tiles) -> list[int]:
     """The loops in a step; the compiler leaves out those that it knows to run once."""
     trips = [tiles.samples] if tiles.samples > 1 else []
     chunks = min(tiles.positions, tiles.shape[1]) // tiles.chunk

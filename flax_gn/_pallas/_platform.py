@@ -10,39 +10,48 @@ from jax.interpreters import batching, mlir
 from flax_gn._pallas._interpret import interpreted
 
 
-def on_tpu(kernel: Callable[..., Any], *args: jax.Array) -> Any:
-    """``kernel(*args)``, in a program for a TPU; or interpreted, if that is asked for.
+def only_on(kernels: Any, kernel: Callable[..., Any], *args: jax.Array) -> Any:
+    """``kernel(*args)``, in a program for its platform; or interpreted, if asked for.
+
+    Args:
+      kernels: the `_op.Kernels` that it is one of.
+      kernel: to run.
+      *args: its arguments.
 
     Raises:
       NotImplementedError: when it is lowered for another platform. The platform that
         a program is compiled for is known no earlier: it may be another machine's.
     """
     if interpreted.value is None:
-        args = (_tpu_p.bind(args[0]), *args[1:])
+        said = kernels.name, kernels.platform, kernels.machines
+        args = (_only_on_p.bind(args[0], said=said), *args[1:])
     return kernel(*args)
 
 
-_tpu_p = Primitive("group_norm_on_tpu")
+_only_on_p = Primitive("group_norm_only_on")
 
 
-@_tpu_p.def_abstract_eval
-def _abstract_eval(x):
+@_only_on_p.def_abstract_eval
+def _abstract_eval(x, *, said):
+    del said
     return x
 
 
-def _elsewhere(context, x):
-    del x
-    platform = ", ".join(context.module_context.platforms)
+def _lower(context, x, *, said):
+    name, platform, machines = said
+    lowered_for = context.platforms or context.module_context.platforms
+    if all(lowered == platform for lowered in lowered_for):
+        return [x]
     raise NotImplementedError(
-        'group_norm: implementation="pallas_tpu" runs on TPUs; got a program for '
-        f'{platform}. Leave implementation out, or pass "xla", which runs everywhere.'
+        f'group_norm: implementation="{name}" runs on {machines}; got a program for '
+        f'{", ".join(lowered_for)}. Leave implementation out, or pass "xla", which '
+        "runs everywhere."
     )
 
 
-def _batch(args, dims):
-    return _tpu_p.bind(*args), dims[0]
+def _batch(args, dims, *, said):
+    return _only_on_p.bind(*args, said=said), dims[0]
 
 
-batching.primitive_batchers[_tpu_p] = _batch
-mlir.register_lowering(_tpu_p, _elsewhere)
-mlir.register_lowering(_tpu_p, lambda _, x: [x], platform="tpu")
+batching.primitive_batchers[_only_on_p] = _batch
+mlir.register_lowering(_only_on_p, _lower)

@@ -3,6 +3,8 @@
 `pytest tests/compiled --whole-table` compiles every layer for every generation.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,10 +79,10 @@ def _read(lowered):
     return program.read(lowered.compile())
 
 
-def _gradient(x, gamma, beta):
+def _gradient(x, gamma, beta, groups=32):
     def loss(x, gamma, beta):
         y = group_norm(
-            x, gamma, beta, 32, activation="silu", implementation="pallas_tpu"
+            x, gamma, beta, groups, activation="silu", implementation="pallas_tpu"
         )
         return jnp.sum(jnp.square(y.astype(jnp.float32)))
 
@@ -121,9 +123,23 @@ def test_shard_map_runs_it_on_each_part():
     assert not made.collectives
 
 
-def test_split_groups_are_refused():
-    with pytest.raises(NotImplementedError, match="whole groups on a device"):
-        _on_mesh(_gradient, AxisType.Explicit, jax.P(None, "d"))
+@pytest.mark.parametrize(
+    "spec",
+    [jax.P(None, "d"), jax.P(None, None, None, "d")],
+    ids=["height", "channels_within_groups"],
+)
+def test_explicit_mesh_that_splits_groups_shares_their_sums(spec):
+    # 32 groups of 20 channels over 4 devices are whole; one group of 640 is not.
+    f = functools.partial(_gradient, groups=32 if spec[-1] != "d" else 1)
+    made = _read(_on_mesh(f, AxisType.Explicit, spec))
+    for part in ("statistics", "normalise", "gradient_sums"):
+        assert len(_kernels(made, part)) == 1, part
+    assert len(_kernels(made, "gradient")) == 2  # with gradient_sums
+    assert not _kernels(made, "forward") + _kernels(made, "backward")
+    assert {c.kind for c in made.collectives} == {"all-reduce"}
+    # One each way, and those of gamma and beta, which are whole on every device.
+    assert len(made.collectives) <= 4
+    assert all(c.bytes < 8 * 640 * 4 * 4 for c in made.collectives)
 
 
 def test_automatic_mesh_is_refused():

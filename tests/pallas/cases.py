@@ -5,7 +5,7 @@ import dataclasses
 from jax.experimental.pallas import tpu as pltpu
 
 from flax_gn._pallas._interpret import Interpreter, interpreted
-from flax_gn._pallas._tiles import MIB
+from flax_gn._pallas._tpu.tiles import MIB
 from tests.cases import Case
 
 

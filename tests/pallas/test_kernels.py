@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import pytest
 
 from flax_gn import _problem
-from flax_gn._pallas import tpu
+from flax_gn._pallas import _op, tpu
 from flax_gn._xla import Saved
 from tests import check
 from tests.cases import inputs
@@ -20,7 +20,7 @@ def _call(way):
 
 
 def _assert_taken(way, problem, x, arrays):
-    tiles = tpu._choose(problem, x, (x.dtype,) * arrays)
+    tiles = _op.cut(tpu.KERNELS, problem, x, (x.dtype,) * arrays)
     assert tiles.samples == way.samples
     assert tiles.shape[-1] // tiles.channels == way.cut
     assert min(tiles.blocks, 2) == way.reads
@@ -31,10 +31,12 @@ def test_both_passes(way):
     data, problem, given = _call(way)
     with on_simulated_memory(way.vmem_bytes):
         _assert_taken(way, problem, given.x, 2)
-        y, moments = tpu._forward_kernel(problem, given.x, given.gamma, given.beta)
+        y, moments = _op.forward(tpu.KERNELS, problem, given.x, given.gamma, given.beta)
         check.values(way.case, data, y)
         saved = Saved(given.x, given.gamma, given.beta, None, moments)
-        dx, *d_parameters = tpu._backward_kernel(problem, saved, jnp.asarray(data.dy))
+        dx, *d_parameters = _op.backward(
+            tpu.KERNELS, problem, saved, jnp.asarray(data.dy)
+        )
     channels = (way.case.shape[-1],)
     d_gamma, d_beta = (d.reshape(channels) for d in d_parameters)
     check.gradients(way.case, data, (dx, d_gamma, d_beta))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flax_gn import group_norm
+from flax_gn import group_norm, group_stats
 from tests import check, oracle, tolerances
 from tests.cases import BY_NAME, Case, function, inputs
 from tests.cases import named as cases_named
@@ -136,6 +136,73 @@ def test_pmap_runs_the_kernel_on_each_part():
         actual = jax.pmap(gradient, in_axes=(0, None, None))(x[:, None], gamma, beta)
     expected = jax.grad(functools.partial(_loss, "xla"))(x, gamma, beta)
     np.testing.assert_allclose(actual[:, 0], expected, rtol=1e-4, atol=1e-5)
+
+
+def _shared(implementation, x, gamma, beta):
+    """Gradients on devices that each hold a part of the positions."""
+
+    def loss(x, gamma, beta):
+        y = group_norm(
+            x,
+            gamma,
+            beta,
+            2,
+            activation="silu",
+            axis_name="positions",
+            implementation=implementation,
+        )
+        return jnp.sum(jnp.sin(y))
+
+    return jax.grad(loss, (0, 1, 2))(x, gamma, beta)
+
+
+@pytest.mark.parametrize("how", ["pmap", "shard_map", "vmap"])
+def test_devices_share_statistics(how):
+    if jax.device_count() < 5:
+        pytest.skip("needs five devices: XLA_FLAGS=--xla_force_host_platform_...=5")
+    x, gamma, beta = _data()
+    x[:, 0] += 1e4  # the devices' pilots are far apart
+    expected = jax.grad(functools.partial(_loss, "xla"), (0, 1, 2))(x, gamma, beta)
+    run = functools.partial(_shared, NAME)
+    axes = {"in_axes": (1, None, None), "axis_name": "positions"}
+    with as_jax_operations():
+        if how == "shard_map":
+            split = jax.P(None, "positions")
+            mesh = jax.sharding.Mesh(np.array(jax.devices()[:5]), ("positions",))
+            each = jax.shard_map(
+                lambda *arrays: jax.tree.map(lambda a: a[None], run(*arrays)),
+                mesh=mesh,
+                in_specs=(split, jax.P(), jax.P()),
+                out_specs=jax.P("positions"),
+                check_vma=False,
+            )
+            dx, dgamma, dbeta = jax.jit(each)(x, gamma, beta)
+            dx = jnp.squeeze(dx, 2)
+        elif how == "pmap":
+            dx, dgamma, dbeta = jax.pmap(run, **axes)(x, gamma, beta)
+        else:
+            dx, dgamma, dbeta = jax.vmap(run, **axes)(x, gamma, beta)
+    actual = jnp.moveaxis(dx, 0, 1), jnp.sum(dgamma, 0), jnp.sum(dbeta, 0)
+    for got, want in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+def test_statistics():
+    x, *_ = _data()
+    x += 1e4
+
+    def run(x, implementation=NAME):
+        mean, var = group_stats(x, 2, implementation=implementation)
+        return jnp.sum(jnp.sin(mean) + jnp.cos(var))
+
+    with as_jax_operations():
+        mean, var = group_stats(x, 2, implementation=NAME)
+        gradient = jax.grad(run)(x)
+    groups = np.float64(x).reshape(2, 15, 2, 4)
+    np.testing.assert_allclose(mean, groups.mean((1, 3)), rtol=1e-6)
+    np.testing.assert_allclose(var, groups.var((1, 3)), rtol=1e-4)
+    expected = jax.grad(functools.partial(run, implementation="xla"))(x)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("mean", [1e3, 1e6])

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from experiments.benchmark import layers
-from flax_gn._pallas import _tiles
+from flax_gn._pallas._tpu import tiles as cuts
 
 TABLE = layers.load()
 VMEM = {"v4": 16, "v5e": 128, "v5p": 64, "v6e": 128, "7x": 64}
@@ -15,8 +15,8 @@ DTYPES = {"bfloat16": 2, "float32": 4}
 
 
 def choose(layer, chip, size, arrays):
-    vmem = VMEM[chip] * _tiles.MIB
-    return _tiles.choose(layer.shape, layer.groups, (size,) * arrays, vmem)
+    vmem = VMEM[chip] * cuts.MIB
+    return cuts.choose(layer.shape, layer.groups, (size,) * arrays, vmem)
 
 
 @pytest.mark.parametrize("chip", VMEM)
@@ -32,13 +32,13 @@ def test_cut_of_the_table(name, chip):
         assert n % tiles.samples == 0
         assert c % tiles.channels == 0
         assert tiles.channels % (c // layer.groups) == 0
-        assert tiles.channels == c or tiles.channels % _tiles.LANES == 0
+        assert tiles.channels == c or tiles.channels % cuts.LANES == 0
         if tiles.blocks > 1:
             assert tiles.samples == 1
             assert tiles.positions % tiles.chunk == 0
         block = (tiles.positions, *tiles.shape[2:-1], tiles.channels)
-        buffers = 2 * arrays * tiles.samples * _tiles.block_bytes(block, size)
-        assert buffers < tiles.vmem_bytes <= VMEM[chip] * _tiles.MIB
+        buffers = 2 * arrays * tiles.samples * cuts.block_bytes(block, size)
+        assert buffers < tiles.vmem_bytes <= VMEM[chip] * cuts.MIB
 
 
 def test_reads_once_what_fits():
@@ -72,15 +72,15 @@ def test_takes_several_samples_of_small_slabs():
     ],
 )
 def test_keeps_apart_what_would_move(shape, view):
-    assert _tiles.choose(shape, 3, (4, 4), 16 * _tiles.MIB).shape == view
+    assert cuts.choose(shape, 3, (4, 4), 16 * cuts.MIB).shape == view
 
 
 def test_blocks_are_padded_to_tiles():
-    assert _tiles.block_bytes((9, 130), 4) == 16 * 256 * 4
-    assert _tiles.block_bytes((9, 130), 2) == 16 * 256 * 2
-    assert _tiles.block_bytes((3, 17, 1), 2) == 3 * 32 * 128 * 2
+    assert cuts.block_bytes((9, 130), 4) == 16 * 256 * 4
+    assert cuts.block_bytes((9, 130), 2) == 16 * 256 * 2
+    assert cuts.block_bytes((3, 17, 1), 2) == 3 * 32 * 128 * 2
 
 
 def test_says_so_when_nothing_fits():
-    with pytest.raises(_tiles.DoesNotFitError):
-        _tiles.choose((1, 1024, 1 << 20), 1, (4, 4), 16 * _tiles.MIB)
+    with pytest.raises(cuts.DoesNotFitError):
+        cuts.choose((1, 1024, 1 << 20), 1, (4, 4), 16 * cuts.MIB)

@@ -14,18 +14,21 @@ again, and nothing is written before::
     HBM    x ━━ 0, 1, ..., T-1 ━━┓   ┏━━━━━ T-1 (kept), ..., 1, 0 ━━▶ y
     VMEM                         ┗▶ sums ──▶ mean, var
 
-Both sum x - pilot and its square, with a pilot per group that is one of its values;
+Groups that devices split are summed by one kernel, and normalised by another once the
+devices have shared their sums.
+
+All sum x - pilot and its square, with a pilot per group that is one of its values;
 see `flax_gn._statistics`.
 """
-
-import functools
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
-from flax_gn._pallas import _block, _grid
-from flax_gn._pallas._tiles import Tiles
+from flax_gn._pallas._tpu import block as blocks
+from flax_gn._pallas._tpu import grid
+from flax_gn._pallas._tpu.grid import Pass
+from flax_gn._pallas._tpu.tiles import Tiles
 from flax_gn._problem import Problem
 
 PILOT, GAMMA, BETA = range(3)
@@ -47,53 +50,92 @@ def forward(
       y, in x's shape, and (N, 2, C), float32: mean - pilot and variance, each repeated
       for the channels of its group.
     """
-    return _grid.call(
-        functools.partial(_kernel, problem, tiles),
-        "group_norm_forward",
-        tiles,
-        (x,),
-        coefficients,
-        problem.out_dtype,
+
+    def kernel(x, coefficients, y, statistics, sums):
+        block, read = grid.place(tiles)
+        _sum(problem, tiles, block, read, x, coefficients, statistics, sums)
+        _write(problem, tiles, block, read, x, coefficients, statistics, y)
+
+    y, statistics = grid.call(
+        kernel, "group_norm_forward", tiles, (x,), (coefficients,), problem.out_dtype
     )
+    return y, statistics
 
 
-def _kernel(problem, tiles, x, coefficients, y, statistics, sums):
-    block, read = _grid.place(tiles)
+def statistics(
+    problem: Problem, tiles: Tiles, x: jax.Array, coefficients: jax.Array
+) -> jax.Array:
+    """The second result of `forward`, alone."""
 
+    def kernel(x, coefficients, statistics, sums):
+        block, read = grid.place(tiles, Pass.SUMS)
+        _sum(problem, tiles, block, read, x, coefficients, statistics, sums)
+
+    name = "group_norm_statistics"
+    (result,) = grid.call(
+        kernel, name, tiles, (x,), (coefficients,), None, what=Pass.SUMS
+    )
+    return result
+
+
+def normalise(
+    problem: Problem,
+    tiles: Tiles,
+    x: jax.Array,
+    coefficients: jax.Array,
+    statistics: jax.Array,
+) -> jax.Array:
+    """The first result of `forward`, from the second."""
+
+    def kernel(x, coefficients, statistics, y):
+        block, read = grid.place(tiles, Pass.WRITES)
+        _write(problem, tiles, block, read, x, coefficients, statistics, y)
+
+    rows = coefficients, statistics
+    name = "group_norm_normalise"
+    (y,) = grid.call(
+        kernel, name, tiles, (x,), rows, problem.out_dtype, what=Pass.WRITES
+    )
+    return y
+
+
+def _sum(problem, tiles, block, read, x, coefficients, statistics, sums):
     @read.first
     def _():
         sums[...] = jnp.zeros(sums.shape, sums.dtype)
 
     @read.sums
     def _():
-        @_grid.for_each_sample(tiles)
+        @grid.for_each_sample(tiles)
         def _(sample):
-            pilot = _block.across(tiles, coefficients[sample, pl.ds(PILOT, 1)])
+            pilot = blocks.across(tiles, coefficients[sample, pl.ds(PILOT, 1)])
 
             def terms(chunk):
                 centred = x[sample, chunk].astype(jnp.float32) - pilot
                 return centred, centred * centred
 
-            _block.add_sums(tiles, block, terms, sums, sample)
+            blocks.add_sums(tiles, block, terms, sums, sample)
 
     @read.turn
     def _():
         size = tiles.shape[-1] // problem.groups
-        count = size * _grid.positions(tiles)
-        shift = _block.to_groups(sums[SHIFT], size) / count
-        square = _block.to_groups(sums[VAR], size) / count
+        count = size * grid.positions(tiles)
+        shift = blocks.to_groups(sums[SHIFT], size) / count
+        square = blocks.to_groups(sums[VAR], size) / count
         sums[SHIFT] = shift
         sums[VAR] = jnp.maximum(square - shift * shift, 0)
 
-        @_grid.for_each_sample(tiles)
+        @grid.for_each_sample(tiles)
         def _(sample):
             for i in (SHIFT, VAR):
                 row = sums[i, pl.ds(sample, 1), : tiles.channels]
                 statistics[sample, pl.ds(i, 1)] = row
 
+
+def _write(problem, tiles, block, read, x, coefficients, statistics, y):
     @read.writes
     def _():
-        @_grid.for_each_sample(tiles)
+        @grid.for_each_sample(tiles)
         def _(sample):
             pilot, gamma, beta = (
                 coefficients[sample, pl.ds(i, 1)] for i in (PILOT, GAMMA, BETA)
@@ -102,7 +144,7 @@ def _kernel(problem, tiles, x, coefficients, y, statistics, sums):
             slope = jax.lax.rsqrt(var + problem.eps) * gamma
             constant = beta - shift * slope
             pilot, slope, constant = (
-                _block.across(tiles, row) for row in (pilot, slope, constant)
+                blocks.across(tiles, row) for row in (pilot, slope, constant)
             )
 
             def write(chunk):
@@ -111,4 +153,4 @@ def _kernel(problem, tiles, x, coefficients, y, statistics, sums):
                     z = problem.activation(z)
                 y[sample, chunk] = z.astype(y.dtype)
 
-            _block.for_each_chunk(tiles, block, write)
+            blocks.for_each_chunk(tiles, block, write)

@@ -1,5 +1,6 @@
 """The grid that the TPU kernels share, for one read of their arrays or two."""
 
+import enum
 import functools
 import math
 from collections.abc import Callable
@@ -11,9 +12,20 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from flax_gn._pallas._interpret import interpreted
-from flax_gn._pallas._tiles import Tiles
+from flax_gn._pallas._tpu.tiles import Tiles
 
 When = Callable[[Callable[[], None]], Any]
+
+
+class Pass(enum.Enum):
+    """What a kernel does: both passes over its arrays, or one where devices split them.
+
+    The sums of split groups have to be shared between the two.
+    """
+
+    BOTH = enum.auto()
+    SUMS = enum.auto()
+    WRITES = enum.auto()
 
 
 class Read(NamedTuple):
@@ -37,22 +49,25 @@ def call(
     name: str,
     tiles: Tiles,
     arrays: tuple[jax.Array, ...],
-    coefficients: jax.Array,
+    rows: tuple[jax.Array, ...],
     dtype: Any,
-) -> tuple[jax.Array, jax.Array]:
+    what: Pass = Pass.BOTH,
+) -> list[jax.Array]:
     """Runs a kernel over all blocks.
 
     Args:
-      kernel: of references to the arrays' blocks, the coefficients', the result's, that
-        of (N, 2, C) per sample and channel, and scratch (2, samples, lanes).
+      kernel: of references to the arrays' blocks, the rows', the results', and, if it
+        sums, scratch (2, samples, lanes).
       name: the kernel's, in the compiled program.
       tiles: the cut.
       arrays: in the view of the cut; each is read in blocks.
-      coefficients: (N, K, C), float32.
-      dtype: of the result.
+      rows: (N, K, C), float32, of any K.
+      dtype: of the array that is written.
+      what: which passes.
 
     Returns:
-      An array of the view's shape, and (N, 2, C), float32.
+      An array of the view's shape, if the kernel writes it; and (N, 2, C), float32, if
+      it sums.
     """
     n, *_, c = tiles.shape
     inner = tiles.shape[2:-1]
@@ -60,50 +75,60 @@ def call(
     grid = (n // tiles.samples, c // tiles.channels)
     semantics = ("parallel", "parallel")
     if tiles.blocks > 1:
-        grid += (2, tiles.blocks)
+        grid += (2 if what is Pass.BOTH else 1, tiles.blocks)
         semantics += ("arbitrary", "arbitrary")
 
     def block(index: Callable[..., Any]) -> pl.BlockSpec:
         zeros = (0,) * len(inner)
         return pl.BlockSpec(shape, lambda n, c, *at: (n, index(*at), *zeros, c))
 
-    def rows(number: int) -> pl.BlockSpec:
+    def of_rows(number: int) -> pl.BlockSpec:
         return pl.BlockSpec(
             (tiles.samples, number, tiles.channels), lambda n, c, *_: (n, 0, c)
         )
 
     last = tiles.blocks - 1
+    written = functools.partial(_written_block, last) if what is Pass.BOTH else _step
     # In a shard_map: every device has a result of its own.
     varying = jax.typeof(arrays[0]).manual_axis_type
     interpreter = interpreted.value
+    results = [
+        (block(written), (tiles.shape, dtype)),
+        (of_rows(2), ((n, 2, c), jnp.float32)),
+    ]
+    if what is not Pass.BOTH:
+        results = results[:1] if what is Pass.WRITES else results[1:]
+    scratch = [pltpu.VMEM((2, tiles.samples, tiles.lanes), jnp.float32)]
     return pl.pallas_call(
         kernel,
         grid=grid,
         in_specs=[
             *(block(functools.partial(_read_block, last)) for _ in arrays),
-            rows(coefficients.shape[1]),
+            *(of_rows(each.shape[1]) for each in rows),
         ],
-        out_specs=[block(functools.partial(_written_block, last)), rows(2)],
+        out_specs=[spec for spec, _ in results],
         out_shape=[
-            jax.ShapeDtypeStruct(tiles.shape, dtype, manual_axis_type=varying),
-            jax.ShapeDtypeStruct((n, 2, c), jnp.float32, manual_axis_type=varying),
+            jax.ShapeDtypeStruct(*described, manual_axis_type=varying)
+            for _, described in results
         ],
-        scratch_shapes=[pltpu.VMEM((2, tiles.samples, tiles.lanes), jnp.float32)],
+        scratch_shapes=[] if what is Pass.WRITES else scratch,
         compiler_params=pltpu.CompilerParams(
             dimension_semantics=semantics, vmem_limit_bytes=tiles.vmem_bytes
         ),
         name=name,
         interpret=False if interpreter is None else interpreter.params,
-    )(*arrays, coefficients)
+    )(*arrays, *rows)
 
 
-def place(tiles: Tiles) -> tuple[Any, Read]:
+def place(tiles: Tiles, what: Pass = Pass.BOTH) -> tuple[Any, Read]:
     """The index along L of the block of this step, and what to do in it."""
     if tiles.blocks == 1:
-        always = _run
-        return 0, Read(always, always, always, always)
+        return 0, _limited(Read(_run, _run, _run, _run), what)
     second, step = pl.program_id(2), pl.program_id(3)
     last = tiles.blocks - 1
+    if what is not Pass.BOTH:
+        read = Read(pl.when(step == 0), _run, pl.when(step == last), _run)
+        return step, _limited(read, what)
     read = Read(
         first=pl.when((second == 0) & (step == 0)),
         sums=pl.when(second == 0),
@@ -151,5 +176,22 @@ def _written_block(last, *at):
     return last - second * step
 
 
+def _step(*at):
+    return at[1] if at else 0
+
+
+def _limited(read, what):
+    """Without the steps of the pass that is not made."""
+    if what is Pass.SUMS:
+        return read._replace(writes=_skip)
+    if what is Pass.WRITES:
+        return Read(_skip, _skip, _skip, read.writes)
+    return read
+
+
 def _run(function):
     function()
+
+
+def _skip(function):
+    del function

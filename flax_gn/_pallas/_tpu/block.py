@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from flax_gn._pallas._tiles import SUBLANES, Tiles
+from flax_gn._pallas._tpu.tiles import SUBLANES, Tiles
 
 Slice = Any
 

@@ -1,0 +1,1 @@
+"""Kernels for a TPU, and how they cut their arrays."""
