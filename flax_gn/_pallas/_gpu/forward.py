@@ -25,6 +25,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from flax_gn._pallas._gpu import block
+from flax_gn._pallas._gpu.plain import plain
 from flax_gn._pallas._gpu.tiles import Tiles
 from flax_gn._problem import Problem
 
@@ -223,7 +224,7 @@ def _writer(problem, tiles, line):
         def step(at):
             z = (block.load(tiles, x.at[at]) - pilot) * slope + constant
             if problem.activation is not None:
-                z = problem.activation(z)
+                (z,) = plain(problem.activation)(z)
             y[at] = z.astype(y.dtype)
 
         block.for_each_step(tiles, chunk, step)
