@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from flax_gn._pallas._gpu import block
+from flax_gn._pallas._gpu import block, grid
 from flax_gn._pallas._gpu.plain import plain
 from flax_gn._pallas._gpu.tiles import Tiles
 from flax_gn._problem import Problem
@@ -60,8 +60,7 @@ def backward(
         slope = coefficients[:, RSTD] * coefficients[:, GAMMA]
         means = jnp.stack(
             [
-                block.group_totals(slope * totals[:, i], size)
-                / (size * tiles.shape[1])
+                block.group_totals(slope * totals[:, i], size) / (size * tiles.shape[1])
                 for i in (DZ, DZ_X_HAT)
             ],
             1,
@@ -73,7 +72,7 @@ def backward(
 
     n, _, c = tiles.shape
     slab = tiles.chunks * tiles.chunk, tiles.channels
-    dx, totals = block.call(
+    dx, totals = grid.call(
         kernel,
         "group_norm_backward",
         tiles,
@@ -83,7 +82,7 @@ def backward(
             "slab": plgpu.SMEM(slab, x.dtype),
             "dy_slab": plgpu.SMEM(slab, dy.dtype),
             "chunk_is_here": plgpu.Barrier(num_arrivals=2, num_barriers=tiles.chunks),
-            **block.coefficients_scratch(tiles, 5),
+            **grid.coefficients_scratch(tiles, 5),
             **block.spread_scratch(tiles),
         },
     )
@@ -106,9 +105,9 @@ def _keep(
     rows_are_here,
     ring,
 ):
-    sample, channels, _ = block.place(tiles)
-    block.fetch_slab(tiles, x.at[sample, :, channels], slab, chunk_is_here)
-    block.fetch_slab(tiles, dy.at[sample, :, channels], dy_slab, chunk_is_here)
+    sample, channels, _ = grid.place(tiles)
+    grid.fetch_slab(tiles, x.at[sample, :, channels], slab, chunk_is_here)
+    grid.fetch_slab(tiles, dy.at[sample, :, channels], dy_slab, chunk_is_here)
     cotangents = _cotangents(problem, tiles, sample, channels, coefficients, rows)
     of_step = cotangents(rows_are_here)
 
@@ -158,7 +157,7 @@ def gradient_sums(
     """The second result of `backward`, alone."""
 
     def kernel(x, dy, coefficients, partial, *, rows, rows_are_here, ring):
-        sample, channels, split = block.place(tiles)
+        sample, channels, split = grid.place(tiles)
         cotangents = _cotangents(problem, tiles, sample, channels, coefficients, rows)
         of_step = cotangents(rows_are_here)
 
@@ -169,18 +168,18 @@ def gradient_sums(
 
             return block.sums(tiles, chunk, terms, before)
 
-        totals = block.stream_sums(tiles, sample, channels, split, add, x, dy)
+        totals = grid.stream_sums(tiles, sample, channels, split, add, x, dy)
         for i, total in enumerate(totals):
             value = block.over_rows(tiles, total, ring)
             block.store_row(tiles, value, ring, partial.at[sample, split, i, channels])
 
-    sums = block.call(
+    sums = grid.call(
         kernel,
         "group_norm_gradient_sums",
         tiles,
         (x, dy, coefficients),
-        [block.partial_sums(tiles)],
-        {**block.coefficients_scratch(tiles, 5), **block.spread_scratch(tiles)},
+        [grid.partial_sums(tiles)],
+        {**grid.coefficients_scratch(tiles, 5), **block.spread_scratch(tiles)},
     )[0]
     return jnp.sum(sums, 1)
 
@@ -205,23 +204,23 @@ def gradient(
     """
 
     def kernel(x, dy, coefficients, dx, *, rows, rows_are_here, buffers):
-        sample, channels, split = block.place(tiles)
+        sample, channels, split = grid.place(tiles)
         cotangents = _cotangents(problem, tiles, sample, channels, coefficients, rows)
         of_step = cotangents(rows_are_here)
         slope = block.load(tiles, rows.at[RSTD]) * block.load(tiles, rows.at[GAMMA])
         means = [block.load(tiles, rows.at[5 + i]) for i in (DZ, DZ_X_HAT)]
         write = _writer(tiles, of_step, slope, means)
-        block.stream(tiles, sample, channels, split, write, (x, dy), dx, buffers)
+        grid.stream(tiles, sample, channels, split, write, (x, dy), dx, buffers)
 
-    return block.call(
+    return grid.call(
         kernel,
         "group_norm_gradient",
         tiles,
         (x, dy, jnp.concatenate([coefficients, means], 1)),
         [(tiles.shape, x.dtype)],
         {
-            **block.coefficients_scratch(tiles, 7),
-            **block.stream_scratch(tiles, x.dtype),
+            **grid.coefficients_scratch(tiles, 7),
+            **grid.stream_scratch(tiles, x.dtype),
         },
     )[0]
 
@@ -232,7 +231,7 @@ def _cotangents(problem, tiles, sample, channels, coefficients, rows):
     def wait(rows_are_here):
         number = rows.shape[0]
         sources = [coefficients.at[sample, i, channels] for i in range(number)]
-        block.fetch_coefficients(tiles, sources, rows, rows_are_here)
+        grid.fetch_coefficients(tiles, sources, rows, rows_are_here)
         plgpu.barrier_wait(rows_are_here)
         pilot, rstd, offset, gamma, beta = (
             block.load(tiles, rows.at[i]) for i in (PILOT, RSTD, OFFSET, GAMMA, BETA)

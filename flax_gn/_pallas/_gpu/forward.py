@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from flax_gn._pallas._gpu import block
+from flax_gn._pallas._gpu import block, grid
 from flax_gn._pallas._gpu.plain import plain
 from flax_gn._pallas._gpu.tiles import Tiles
 from flax_gn._problem import Problem
@@ -60,12 +60,12 @@ def forward(
     scratch = {
         "slab": plgpu.SMEM(slab, x.dtype),
         "chunk_is_here": plgpu.Barrier(num_barriers=tiles.chunks),
-        **block.coefficients_scratch(tiles, 3),
+        **grid.coefficients_scratch(tiles, 3),
         **block.spread_scratch(tiles),
     }
     if problem.out_dtype != x.dtype:
         scratch["result"] = plgpu.SMEM(slab, problem.out_dtype)
-    y, rows = block.call(
+    y, rows = grid.call(
         kernel,
         "group_norm_forward",
         tiles,
@@ -91,10 +91,10 @@ def _keep(
     ring,
     result=None,
 ):
-    sample, channels, _ = block.place(tiles)
+    sample, channels, _ = grid.place(tiles)
     result = slab if result is None else result
-    block.fetch_slab(tiles, x.at[sample, :, channels], slab, chunk_is_here)
-    block.fetch_coefficients(
+    grid.fetch_slab(tiles, x.at[sample, :, channels], slab, chunk_is_here)
+    grid.fetch_coefficients(
         tiles,
         [coefficients.at[sample, i, channels] for i in range(3)],
         rows,
@@ -148,9 +148,9 @@ def statistics(
     """The second result of `forward`, alone."""
 
     def kernel(x, coefficients, partial, *, rows, rows_are_here, ring):
-        sample, channels, split = block.place(tiles)
+        sample, channels, split = grid.place(tiles)
         source = coefficients.at[sample, PILOT, channels]
-        block.fetch_coefficients(tiles, [source], rows, rows_are_here)
+        grid.fetch_coefficients(tiles, [source], rows, rows_are_here)
         plgpu.barrier_wait(rows_are_here)
         pilot = block.load(tiles, rows.at[0])
 
@@ -161,18 +161,18 @@ def statistics(
 
             return block.sums(tiles, chunk, terms, before)
 
-        totals = block.stream_sums(tiles, sample, channels, split, add, x)
+        totals = grid.stream_sums(tiles, sample, channels, split, add, x)
         for i, total in enumerate(totals):
             value = block.over_rows(tiles, total, ring)
             block.store_row(tiles, value, ring, partial.at[sample, split, i, channels])
 
-    sums = block.call(
+    sums = grid.call(
         kernel,
         "group_norm_statistics",
         tiles,
         (x, coefficients),
-        [block.partial_sums(tiles)],
-        {**block.coefficients_scratch(tiles, 1), **block.spread_scratch(tiles)},
+        [grid.partial_sums(tiles)],
+        {**grid.coefficients_scratch(tiles, 1), **block.spread_scratch(tiles)},
     )[0]
     size = tiles.shape[-1] // problem.groups
     shift, square = (
@@ -195,23 +195,23 @@ def normalise(
     lines = jnp.stack([coefficients[:, PILOT], slope, constant], 1)
 
     def kernel(x, lines, y, *, rows, rows_are_here, buffers):
-        sample, channels, split = block.place(tiles)
+        sample, channels, split = grid.place(tiles)
         sources = [lines.at[sample, i, channels] for i in range(3)]
-        block.fetch_coefficients(tiles, sources, rows, rows_are_here)
+        grid.fetch_coefficients(tiles, sources, rows, rows_are_here)
         plgpu.barrier_wait(rows_are_here)
         line = tuple(block.load(tiles, rows.at[i]) for i in range(3))
         write = _writer(problem, tiles, line)
-        block.stream(tiles, sample, channels, split, write, (x,), y, buffers)
+        grid.stream(tiles, sample, channels, split, write, (x,), y, buffers)
 
-    return block.call(
+    return grid.call(
         kernel,
         "group_norm_normalise",
         tiles,
         (x, lines),
         [(tiles.shape, problem.out_dtype)],
         {
-            **block.coefficients_scratch(tiles, 3),
-            **block.stream_scratch(tiles, problem.out_dtype),
+            **grid.coefficients_scratch(tiles, 3),
+            **grid.stream_scratch(tiles, problem.out_dtype),
         },
     )[0]
 

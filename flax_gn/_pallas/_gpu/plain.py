@@ -1,7 +1,7 @@
 """Functions in the words that the compiler for GPUs knows.
 
-Derivatives add cotangents by an operation of their own, and softplus takes log(1 + x) by
-another. The compiler has rules for neither, and needs none.
+Derivatives add cotangents by an operation of their own, and softplus takes log(1 + x)
+by another. The compiler has rules for neither, and needs none.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,8 @@ def plain(function: Callable[..., Any]) -> Callable[..., list[Any]]:
 
 
 def _evaluate(jaxpr, constants, args) -> list[Any]:
-    values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*constants, *args)))
+    names = *jaxpr.constvars, *jaxpr.invars
+    values = dict(zip(names, (*constants, *args), strict=True))
 
     def read(atom):
         return atom.val if isinstance(atom, Literal) else values[atom]
@@ -52,7 +53,7 @@ def _evaluate(jaxpr, constants, args) -> list[Any]:
 
 
 def _log1p(x):
-    """Exact where 1 + x rounds (Goldberg, ACM Computing Surveys 23 (1991), theorem 4)."""
+    """Exact where 1 + x rounds (Goldberg, ACM Computing Surveys 23 (1991), th. 4)."""
     sum_ = 1.0 + x
     return jnp.where(sum_ == 1.0, x, jnp.log(sum_) * (x / (sum_ - 1.0)))
 

@@ -110,7 +110,7 @@ def choose(
     if not cuts:
         raise DoesNotFitError
     kept = [
-        _keeping(view, cut, itemsizes)
+        _keeping(view, cut)
         for cut in cuts
         if cut % (c // groups) == 0 and cut * narrowest >= _SECTOR
     ]
@@ -133,7 +133,7 @@ def slab_bytes(tiles: Tiles, itemsizes: tuple[int, ...]) -> int:
     return slab + (_COEFFICIENTS + 2) * tiles.lanes * 4 + _RESERVE
 
 
-def _keeping(view, channels, itemsizes) -> Tiles:
+def _keeping(view, channels) -> Tiles:
     """All positions in as few copies as can be, with as little as can be over."""
     rows = _rows(view[1], channels)
     longest = max(rows, _LONGEST // rows * rows)
