@@ -32,22 +32,23 @@ def call(
       results: shape and dtype of each array that it writes.
       scratch: memory and barriers of a block.
     """
-    # In a shard_map: every device has a result of its own.
-    varying = jax.typeof(arrays[0]).manual_axis_type
     interpreter = interpreted.value
     blocks = tiles.shape[0] * tiles.columns * max(1, tiles.splits)
-    return plgpu.kernel(
+    made = plgpu.kernel(
         kernel,
-        out_type=[
-            jax.ShapeDtypeStruct(shape, dtype, manual_axis_type=varying)
-            for shape, dtype in results
-        ],
+        out_type=[jax.ShapeDtypeStruct(*described) for described in results],
         scratch_types=scratch,
         grid=(blocks,),
         grid_names=("block",),
         interpret=False if interpreter is None else interpreter.params,
         kernel_name=name,
     )(*arrays)
+    # In a shard_map every device has results of its own, which Pallas does not say.
+    varying = jax.typeof(arrays[0]).manual_axis_type.varying
+    return [
+        jax.lax.pcast(result, tuple(varying), to="varying") if varying else result
+        for result in made
+    ]
 
 
 def place(tiles: Tiles) -> tuple[Any, Any, Any]:
