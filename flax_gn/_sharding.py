@@ -153,7 +153,7 @@ def xla_may_split_it(context: mlir.LoweringRuleContext) -> bool:
 
     Code inside a shard_map over all axes of the mesh is not.
     """
-    axes = context.module_context.axis_context
+    axes: Any = context.module_context.axis_context
     if hasattr(axes, "manual_axes"):  # in a shard_map
         return set(axes.mesh.axis_names) > axes.manual_axes
     return getattr(axes, "num_devices", 1) > 1
