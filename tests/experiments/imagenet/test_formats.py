@@ -1,16 +1,11 @@
 """The same pictures in every kind of file, whole and damaged."""
 
 import io
-import json
 import pickle
-import struct
 import sys
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
 from experiments.imagenet.data import (
@@ -19,67 +14,14 @@ from experiments.imagenet.data import (
     open_split,
     tf_example,
 )
+from tests.experiments.imagenet import writers
 from tests.experiments.imagenet.pictures import LABELS, PICTURES, encoded
-
-
-def folder(at, ending="JPEG"):
-    for number, (picture, label) in enumerate(zip(PICTURES, LABELS, strict=True)):
-        path = at / "train" / "abc"[label] / f"{number}.{ending}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded(picture))
-
-
-def example(number):
-    return tf_example.serialize(
-        {
-            "image": [encoded(PICTURES[number])],
-            "label": [LABELS[number]],
-            "file_name": [b"name"],
-        }
-    )
-
-
-def parts():
-    """The pictures in two files."""
-    half = len(LABELS) // 2
-    return enumerate((range(half), range(half, len(LABELS))))
-
-
-def array_record(at):
-    for part, numbers in parts():
-        path = at / f"set-train.array_record-{part:05}-of-00002"
-        writer = ArrayRecordWriter(str(path), "group_size:1")
-        for number in numbers:
-            writer.write(example(number))
-        writer.close()
-    (at / "label.labels.txt").write_text("a\nb\nc\n")
-
-
-def tfrecord(at):
-    for part, numbers in parts():
-        framed = b""
-        for number in numbers:
-            record = example(number)
-            framed += struct.pack("<QI", len(record), 0) + record + bytes(4)
-        (at / f"set-train.tfrecord-{part:05}-of-00002").write_bytes(framed)
-    features = {"label": {"classLabel": {"numClasses": "3"}}, "image": {}}
-    (at / "features.json").write_text(
-        json.dumps({"featuresDict": {"features": features}})
-    )
-
-
-def parquet(at, names=("image", "label")):
-    (at / "data").mkdir(exist_ok=True)
-    info = {"info": {"features": {names[1]: {"names": ["a", "b", "c"]}}}}
-    for part, numbers in parts():
-        rows = [{"bytes": encoded(PICTURES[n]), "path": None} for n in numbers]
-        table = pa.table({names[0]: rows, names[1]: [LABELS[n] for n in numbers]})
-        table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
-        path = at / "data" / f"train-{part:05}-of-00002.parquet"
-        pq.write_table(table, path, row_group_size=2)
-
-
-WRITERS = {f.__name__: f for f in (folder, array_record, tfrecord, parquet)}
+from tests.experiments.imagenet.writers import (
+    WRITERS,
+    array_record,
+    folder,
+    parquet,
+)
 
 
 @pytest.fixture(params=WRITERS)
@@ -133,13 +75,13 @@ def test_a_file_that_is_cut_short(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", ["array_record", "tfrecord"])
 def test_a_record_that_is_something_else(kind, tmp_path, monkeypatch):
-    monkeypatch.setattr(f"{__name__}.example", lambda _: b"\xff\xff\xff")
+    monkeypatch.setattr(writers, "example", lambda _: b"\xff\xff\xff")
     WRITERS[kind](tmp_path)
     source = open_split(str(tmp_path), "train", image_size=8)
     with pytest.raises(BadExampleError, match=r"record 2: it is no tf\.train"):
         source[2]
     other = tf_example.serialize({"text": [b"..."]})
-    monkeypatch.setattr(f"{__name__}.example", lambda _: other)
+    monkeypatch.setattr(writers, "example", lambda _: other)
     WRITERS[kind](tmp_path)
     source = open_split(str(tmp_path), "train", image_size=8)
     with pytest.raises(BadExampleError, match=r"named image and label, got \['text'\]"):
