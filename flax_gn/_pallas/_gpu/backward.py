@@ -22,9 +22,10 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
+from flax_gn._pallas._activation import pull
 from flax_gn._pallas._gpu import block, grid
-from flax_gn._pallas._gpu.plain import plain
 from flax_gn._pallas._gpu.tiles import Tiles
+from flax_gn._pallas._gpu.words import WORDS
 from flax_gn._problem import Problem
 
 PILOT, RSTD, OFFSET, GAMMA, BETA = range(5)
@@ -240,20 +241,11 @@ def _cotangents(problem, tiles, sample, channels, coefficients, rows):
         def of_step(x, dy):
             x_hat = (block.load(tiles, x) - pilot) * rstd + offset
             dz = block.load(tiles, dy)
-            if problem.activation is not None:
-                z = x_hat * gamma + beta
-                dz = _pull(problem.activation, z, dz)
-            return dz, x_hat
+            return pull(problem.activation, WORDS, x_hat * gamma + beta, dz), x_hat
 
         return of_step
 
     return wait
-
-
-def _pull(activation, z, dy):
-    """The cotangent of z, the activation's argument."""
-    (dz,) = plain(lambda z, dy: jax.vjp(activation, z)[1](dy))(z, dy)
-    return dz
 
 
 def _writer(tiles, of_step, slope, means):

@@ -24,9 +24,10 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
+from flax_gn._pallas._activation import apply
 from flax_gn._pallas._gpu import block, grid
-from flax_gn._pallas._gpu.plain import plain
 from flax_gn._pallas._gpu.tiles import Tiles
+from flax_gn._pallas._gpu.words import WORDS
 from flax_gn._problem import Problem
 
 PILOT, GAMMA, BETA = range(3)
@@ -223,9 +224,7 @@ def _writer(problem, tiles, line):
     def write(chunk, x, y):
         def step(at):
             z = (block.load(tiles, x.at[at]) - pilot) * slope + constant
-            if problem.activation is not None:
-                (z,) = plain(problem.activation)(z)
-            y[at] = z.astype(y.dtype)
+            y[at] = apply(problem.activation, WORDS, z).astype(y.dtype)
 
         block.for_each_step(tiles, chunk, step)
 

@@ -22,8 +22,9 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
+from flax_gn._pallas._activation import pull
 from flax_gn._pallas._tpu import block as blocks
-from flax_gn._pallas._tpu import grid
+from flax_gn._pallas._tpu import grid, words
 from flax_gn._pallas._tpu.grid import Pass
 from flax_gn._pallas._tpu.tiles import Tiles
 from flax_gn._problem import Problem
@@ -140,10 +141,8 @@ def _cotangents(problem, tiles, x, dy, coefficients):
         def of_chunk(chunk):
             x_hat = (x[sample, chunk].astype(jnp.float32) - pilot) * rstd + offset
             dz = dy[sample, chunk].astype(jnp.float32)
-            if problem.activation is not None:
-                _, pull = jax.vjp(problem.activation, x_hat * gamma + beta)
-                (dz,) = pull(dz)
-            return dz, x_hat
+            z = x_hat * gamma + beta
+            return pull(problem.activation, words.of(x.dtype), z, dz), x_hat
 
         return of_chunk
 

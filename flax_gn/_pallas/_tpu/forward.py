@@ -25,8 +25,9 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
+from flax_gn._pallas._activation import apply
 from flax_gn._pallas._tpu import block as blocks
-from flax_gn._pallas._tpu import grid
+from flax_gn._pallas._tpu import grid, words
 from flax_gn._pallas._tpu.grid import Pass
 from flax_gn._pallas._tpu.tiles import Tiles
 from flax_gn._problem import Problem
@@ -149,8 +150,7 @@ def _write(problem, tiles, block, read, x, coefficients, statistics, y):
 
             def write(chunk):
                 z = (x[sample, chunk].astype(jnp.float32) - pilot) * slope + constant
-                if problem.activation is not None:
-                    z = problem.activation(z)
+                z = apply(problem.activation, words.of(x.dtype), z)
                 y[sample, chunk] = z.astype(y.dtype)
 
             blocks.for_each_chunk(tiles, block, write)
