@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractDevice, AbstractMesh
 
 from flax_gn._pallas._activation import apply, pull
 from flax_gn._pallas._gpu.words import WORDS
@@ -13,7 +14,17 @@ from flax_gn._pallas._tpu import words
 
 ACTIVATIONS = [jax.nn.relu, jax.nn.silu, jax.nn.gelu, jax.nn.mish, jax.nn.softplus]
 Z = jnp.concatenate([jnp.linspace(-30, 30, 997), jnp.array([0.0, 1e-9, -1e-9])])
-BFLOAT16 = words.of(jnp.bfloat16)
+
+
+def _on(kind, dtype):
+    """The words of a TPU."""
+    device = AbstractDevice(kind, 1, "tpu")
+    mesh = AbstractMesh((), (), abstract_device=device)
+    with jax.sharding.use_abstract_mesh(mesh):
+        return words.of(dtype)
+
+
+BFLOAT16 = _on("TPU v5 lite", jnp.bfloat16)
 
 
 def _gradient(activation, z):
@@ -50,5 +61,10 @@ def test_what_is_not_finite_stays_so(bad):
     )
 
 
-def test_float32_keeps_its_words_on_a_tpu():
-    assert not words.of(jnp.float32)
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [("TPU v4", jnp.float32), ("TPU v6 lite", jnp.bfloat16), ("TPU7x", jnp.bfloat16)],
+)
+def test_words_are_kept_where_others_gain_nothing(kind, dtype):
+    assert not _on(kind, dtype)
+    assert not words.of(dtype)
