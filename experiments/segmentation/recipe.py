@@ -44,7 +44,7 @@ class Geometry(NamedTuple):
 
 GEOMETRIES = {
     "2d": Geometry(shape=(32, 32, 1), step=(32, 32, 4), width=16, seeds=3),
-    "3d": Geometry(shape=(16, 16, 16), step=(16, 16, 16), width=8, seeds=1),
+    "3d": Geometry(shape=(16, 16, 16), step=(16, 16, 16), width=8, seeds=3),
 }
 SIZES = {
     "default": Size(epochs=16, batches=(2, 1), seeds=3),
