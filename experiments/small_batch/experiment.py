@@ -79,6 +79,6 @@ EXPERIMENT = Experiment(
     minutes=21,
     memory_gb=1.2,
     size="full",
-    options="--full",
+    options="--full --norms bn ghost gn",
     notes=NOTES,
 )

@@ -5,7 +5,7 @@ import pathlib
 from experiments import markers
 from experiments.lab import figures
 from experiments.lab.results import seeds
-from experiments.small_batch import results
+from experiments.small_batch import recipe, results
 from experiments.training.norms import TITLES
 
 
@@ -28,7 +28,10 @@ def caption(record: results.Record) -> str:
     first = record["runs"][0]
     count = seeds(record)
     stamp = record["stamp"]
-    rates = {row["norm"]: row["rate"] for row in record["runs"]}
+    rates = {
+        recipe.statistics_of(row["norm"], row["batch"])[0]: row["rate"]
+        for row in record["runs"]
+    }
     stated = ", ".join(f"{rate:g} ({TITLES[norm]})" for norm, rate in rates.items())
     spread = "mean ± sample standard deviation" if count > 1 else "the error"
     return (
@@ -67,6 +70,7 @@ def outcome(record: results.Record) -> str:
     moves = [
         f"{TITLES[norm]} {row[last].mean - row[first].mean:+.1f}"
         for norm, row in cells.items()
+        if first in row
     ]
     return (
         f"Change in error from {first} to {last} examples per device, in points: "
@@ -114,11 +118,7 @@ def _curves(axes, record: results.Record, batches: list[int]) -> None:
     lowest = 100.0
     for norm in results.cells(record):
         for batch in dict.fromkeys((batches[0], batches[-1])):
-            curves = [
-                row["curve"]["test_errors"]
-                for row in record["runs"]
-                if (row["norm"], row["batch"]) == (norm, batch)
-            ]
+            curves = results.curves(record, norm, batch)
             if not curves:
                 continue
             mean = [100 * sum(at) / len(at) for at in zip(*curves, strict=True)]
