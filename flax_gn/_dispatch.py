@@ -8,6 +8,7 @@ from flax_gn import _xla
 # What is not the default is imported when it is asked for: kernels bring the compilers
 # of their platforms' language with them.
 _IMPLEMENTATIONS = {
+    "pallas_gpu": "flax_gn._pallas.gpu",
     "pallas_tpu": "flax_gn._pallas.tpu",
     "reference": "flax_gn._reference",
     "xla": "flax_gn._xla",

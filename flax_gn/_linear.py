@@ -101,9 +101,9 @@ def _evaluate(*args, jaxpr, **_):
     return jaxpr_as_fun(jaxpr)(*args)
 
 
-@_linear_p.def_abstract_eval
+@_linear_p.def_effectful_abstract_eval
 def _abstract_eval(*_, jaxpr, **__):
-    return jaxpr.out_avals
+    return jaxpr.out_avals, jaxpr.effects
 
 
 def _jvp(primals, tangents, *, jaxpr, function, transpose, split):

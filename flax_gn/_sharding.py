@@ -148,14 +148,20 @@ def _batch(args, dims, *, split, whole):
     return if_xla_may_split(split, whole, x), 0
 
 
-def _lower(context, x, *, split, whole):
-    axes = context.module_context.axis_context
+def xla_may_split_it(context: mlir.LoweringRuleContext) -> bool:
+    """Whether what is lowered here is part of a program for several devices.
+
+    Code inside a shard_map over all axes of the mesh is not.
+    """
+    axes: Any = context.module_context.axis_context
     if hasattr(axes, "manual_axes"):  # in a shard_map
-        several = set(axes.mesh.axis_names) > axes.manual_axes
-    else:
-        several = getattr(axes, "num_devices", 1) > 1
-    chosen = mlir.lower_fun(split if several else whole, multiple_results=False)
-    return chosen(context, x)
+        return set(axes.mesh.axis_names) > axes.manual_axes
+    return getattr(axes, "num_devices", 1) > 1
+
+
+def _lower(context, x, *, split, whole):
+    chosen = split if xla_may_split_it(context) else whole
+    return mlir.lower_fun(chosen, multiple_results=False)(context, x)
 
 
 batching.primitive_batchers[_if_xla_may_split_p] = _batch

@@ -81,9 +81,10 @@ def group_norm(
       axis_index_groups: which devices along ``axis_name`` share statistics, as in
         `jax.lax.psum`.
       dtype: dtype of the result; None for x's.
-      implementation: "xla", the one for every platform; "pallas_tpu", kernels for a
-        TPU that read x once where a sample's groups fit on chip; "reference", the
-        equations literally, neither lean nor accurate at large means; None picks "xla".
+      implementation: "xla", the one for every platform; "pallas_tpu" and
+        "pallas_gpu", kernels that read x once where a sample's groups fit on chip;
+        "reference", the equations literally, neither lean nor accurate at large means;
+        None picks "xla".
 
     Returns:
       An array of x's shape and of ``dtype``.

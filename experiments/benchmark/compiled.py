@@ -59,6 +59,7 @@ def _linen(layer: layers.Layer) -> Norm:
 
 NORMS = {
     "xla": _ours("xla"),
+    "pallas_gpu": _ours("pallas_gpu"),
     "pallas_tpu": _ours("pallas_tpu"),
     "reference": _ours("reference"),
     "flax.linen": _linen,

@@ -37,9 +37,10 @@ class Kernels:
       name: of the implementation.
       platform: as jax names it.
       machines: that run it, in words.
-      choose: (shape, groups, itemsizes) -> the cut for arrays of shape (N, *spatial, C)
-        and so many bytes a value. It has the view's ``shape``. Raises
-        NotImplementedError where there is none.
+      choose: (shape, groups, itemsizes, keep) -> the cut for arrays of shape
+        (N, *spatial, C) and so many bytes a value; ``keep`` is whether the kernel goes
+        over its arrays twice and may keep them in between. It has the view's ``shape``.
+        Raises NotImplementedError where there is none.
       forward: rows pilot, gamma, beta -> y; rows shift, var.
       statistics: the same -> rows shift, var.
       normalise: the same, and rows shift, var -> y.
@@ -53,7 +54,7 @@ class Kernels:
     name: str
     platform: str
     machines: str
-    choose: Callable[[tuple[int, ...], int, tuple[int, ...]], Any]
+    choose: Callable[[tuple[int, ...], int, tuple[int, ...], bool], Any]
     forward: Callable[..., tuple[jax.Array, jax.Array]]
     statistics: Callable[..., jax.Array]
     normalise: Callable[..., jax.Array]
@@ -159,7 +160,8 @@ def forward(
     else:
         moments = _moments(kernels, problem, x)
         pilot = moments.pilot
-    tiles, run = _kernel(kernels, problem, x, (x.dtype, problem.out_dtype))
+    dtypes = x.dtype, problem.out_dtype
+    tiles, run = _kernel(kernels, problem, x, dtypes, keep=moments is None)
     coefficients = jnp.stack(
         [
             _rows(pilot, n, c),
@@ -190,7 +192,7 @@ def _forward_jvp(kernels, problem, primals, tangents):
 def _moments(kernels, problem, x):
     """The statistics, by a kernel of their own."""
     n, c = _samples(problem, x), x.shape[-1]
-    tiles, run = _kernel(kernels, problem, x, (x.dtype,))
+    tiles, run = _kernel(kernels, problem, x, (x.dtype,), keep=False)
     pilot = _pilot.ninther(problem, x).astype(jnp.float32)
     coefficients = jnp.stack([_rows(pilot, n, c)] * 3, 1)
     statistics = run(kernels.statistics, x.reshape(tiles.shape), coefficients)
@@ -233,7 +235,8 @@ def backward(
     """The cotangents of x, gamma and beta."""
     x = saved.x
     n, c = _samples(problem, x), x.shape[-1]
-    tiles, run = _kernel(kernels, problem, x, (x.dtype, dy.dtype, x.dtype))
+    dtypes, keep = (x.dtype, dy.dtype, x.dtype), problem.axis_name is None
+    tiles, run = _kernel(kernels, problem, x, dtypes, keep=keep)
     pilot, rstd, offset = (
         _rows(v, n, c) for v in _xla.group_coefficients(problem, saved)
     )
@@ -292,9 +295,9 @@ def _backward_jvp(kernels, problem, primals, tangents):
 backward.defjvp(_backward_jvp, symbolic_zeros=True)
 
 
-def _kernel(kernels, problem, x, dtypes):
+def _kernel(kernels, problem, x, dtypes, *, keep):
     """The cut, and a function that runs a kernel in it."""
-    tiles = cut(kernels, problem, x, dtypes)
+    tiles = cut(kernels, problem, x, dtypes, keep)
 
     def run(kernel, *arrays):
         return _platform.only_on(kernels, partial(kernel, problem, tiles), *arrays)
@@ -302,7 +305,9 @@ def _kernel(kernels, problem, x, dtypes):
     return tiles, run
 
 
-def cut(kernels: Kernels, problem: Problem, x: jax.Array, dtypes: tuple) -> Any:
+def cut(
+    kernels: Kernels, problem: Problem, x: jax.Array, dtypes: tuple, keep: bool
+) -> Any:
     """The cut of a kernel that reads and writes arrays of x's shape and these dtypes.
 
     Raises:
@@ -310,7 +315,8 @@ def cut(kernels: Kernels, problem: Problem, x: jax.Array, dtypes: tuple) -> Any:
     """
     first = x.ndim - 1 - len(problem.reduced)
     shape = (_samples(problem, x), *x.shape[first:])
-    return kernels.choose(shape, problem.groups, tuple(d.itemsize for d in dtypes))
+    itemsizes = tuple(dtype.itemsize for dtype in dtypes)
+    return kernels.choose(shape, problem.groups, itemsizes, keep)
 
 
 def _samples(problem, x) -> int:

@@ -7,6 +7,7 @@ import jax
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
+from flax_gn import _sharding
 from flax_gn._pallas._interpret import interpreted
 
 
@@ -19,8 +20,9 @@ def only_on(kernels: Any, kernel: Callable[..., Any], *args: jax.Array) -> Any:
       *args: its arguments.
 
     Raises:
-      NotImplementedError: when it is lowered for another platform. The platform that
-        a program is compiled for is known no earlier: it may be another machine's.
+      NotImplementedError: when it is lowered for another platform, or in a program
+        that XLA splits over devices, where nobody knows how to split a kernel. What a
+        program is compiled for is known no earlier: it may be another machine's.
     """
     if interpreted.value is None:
         said = kernels.name, kernels.platform, kernels.machines
@@ -40,13 +42,19 @@ def _abstract_eval(x, *, said):
 def _lower(context, x, *, said):
     name, platform, machines = said
     lowered_for = context.platforms or context.module_context.platforms
-    if all(lowered == platform for lowered in lowered_for):
-        return [x]
-    raise NotImplementedError(
-        f'group_norm: implementation="{name}" runs on {machines}; got a program for '
-        f'{", ".join(lowered_for)}. Leave implementation out, or pass "xla", which '
-        "runs everywhere."
-    )
+    if any(lowered != platform for lowered in lowered_for):
+        raise NotImplementedError(
+            f'group_norm: implementation="{name}" runs on {machines}; got a program '
+            f'for {", ".join(lowered_for)}. Leave implementation out, or pass "xla", '
+            "which runs everywhere."
+        )
+    if _sharding.xla_may_split_it(context):
+        raise NotImplementedError(
+            f'group_norm: implementation="{name}" cannot be automatically partitioned '
+            "over devices. Give the mesh explicit axes, call it in a shard_map, or "
+            "leave implementation out."
+        )
+    return [x]
 
 
 def _batch(args, dims, *, said):

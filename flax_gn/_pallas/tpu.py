@@ -13,13 +13,16 @@ _SMALLEST_VMEM = 16 * tiles.MIB
 
 
 def choose(
-    shape: tuple[int, ...], groups: int, itemsizes: tuple[int, ...]
+    shape: tuple[int, ...], groups: int, itemsizes: tuple[int, ...], keep: bool
 ) -> tiles.Tiles:
     """The cut for the chip that is compiled for; see `tiles.choose`.
+
+    It serves kernels with one pass over their arrays as well as those with two.
 
     Raises:
       NotImplementedError: nothing fits into its memory.
     """
+    del keep
     memory = vmem_bytes()
     try:
         return tiles.choose(shape, groups, itemsizes, memory)

@@ -1,7 +1,8 @@
-"""Calls that take every way through the TPU kernels, and what interprets them."""
+"""Calls that take every way through the kernels, and what interprets them."""
 
 import dataclasses
 
+from jax.experimental.pallas import mosaic_gpu as plgpu
 from jax.experimental.pallas import tpu as pltpu
 
 from flax_gn._pallas._interpret import Interpreter, interpreted
@@ -11,7 +12,7 @@ from tests.cases import Case
 
 @dataclasses.dataclass(frozen=True)
 class Way:
-    """A call, and the memory for it.
+    """A call, and the memory of a TPU for it.
 
     Attributes:
       case: the call.
@@ -48,9 +49,53 @@ WAYS = [
 ]
 
 
+@dataclasses.dataclass(frozen=True)
+class WayOnGpu:
+    """A call, and how a GPU should take it.
+
+    Attributes:
+      case: the call.
+      keep: whether a block may keep what it reads.
+      columns: blocks of channels.
+      splits: blocks that share a sample's positions; 0 where one keeps them all.
+    """
+
+    case: Case
+    keep: bool = True
+    columns: int = 1
+    splits: int = 0
+
+
+WAYS_ON_GPU = [
+    WayOnGpu(Case("several_columns", (1, 3, 4, 64), 8, activation="relu"), columns=8),
+    WayOnGpu(
+        Case("positions_over", (2, 5, 7, 32), 2, "bfloat16", activation="silu"),
+        columns=2,
+    ),
+    WayOnGpu(Case("one_group_mean", (1, 9, 24), 1, mean=1e5)),
+    WayOnGpu(Case("instance", (2, 8, 16), 16, activation="gelu"), columns=2),
+    WayOnGpu(Case("no_spatial_axis", (3, 128), 8, activation="gelu"), columns=8),
+    WayOnGpu(
+        Case("streamed", (1, 40, 128), 8, activation="silu"),
+        keep=False,
+        splits=3,
+    ),
+    WayOnGpu(
+        Case("streamed_positions_over", (2, 5, 9, 64), 4, "bfloat16", mean=1e3),
+        keep=False,
+        splits=1,
+    ),
+]
+
+
 def named(ways):
     """Arguments of pytest.mark.parametrize for a list of ways."""
     return {"argnames": "way", "argvalues": ways, "ids": [w.case.name for w in ways]}
+
+
+def on_simulated_gpu():
+    """Kernels run with the GPU's memories and threads apart, and watched for races."""
+    return interpreted(Interpreter(plgpu.InterpretGPUParams(detect_races=True)))
 
 
 def on_simulated_memory(vmem_bytes=None):

@@ -20,7 +20,7 @@ def _call(way):
 
 
 def _assert_taken(way, problem, x, arrays):
-    tiles = _op.cut(tpu.KERNELS, problem, x, (x.dtype,) * arrays)
+    tiles = _op.cut(tpu.KERNELS, problem, x, (x.dtype,) * arrays, True)
     assert tiles.samples == way.samples
     assert tiles.shape[-1] // tiles.channels == way.cut
     assert min(tiles.blocks, 2) == way.reads

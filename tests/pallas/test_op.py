@@ -1,6 +1,11 @@
-"""The op over the TPU kernels: values, derivatives, transformations."""
+"""The op over the kernels: values, derivatives, transformations.
+
+Those for a TPU run on several devices too. The simulation of a GPU has one device, and
+its callbacks do not go through `jax.checkpoint`.
+"""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +16,10 @@ from flax_gn import group_norm, group_stats
 from tests import check, oracle, tolerances
 from tests.cases import BY_NAME, Case, function, inputs
 from tests.cases import named as cases_named
-from tests.pallas.cases import as_jax_operations
+from tests.pallas.cases import as_jax_operations, on_simulated_gpu
 
-NAME = "pallas_tpu"
+TPU, GPU = "pallas_tpu", "pallas_gpu"
+SIMULATED = {TPU: as_jax_operations, GPU: on_simulated_gpu}
 
 CASES = [
     BY_NAME[name]
@@ -31,21 +37,49 @@ CASES = [
 ]
 
 
+@pytest.fixture(params=SIMULATED)
+def name(request):
+    """An implementation, in whose simulation the test runs."""
+    with SIMULATED[request.param]():
+        yield request.param
+
+
 @pytest.mark.parametrize(**cases_named(CASES))
 def test_values_and_gradients(case):
     data = inputs(case)
     with as_jax_operations():
-        y, pullback = jax.vjp(function(case, NAME), *data.primals)
+        y, pullback = jax.vjp(function(case, TPU), *data.primals)
         gradients = pullback(jnp.asarray(data.dy))
     check.values(case, data, y)
     check.gradients(case, data, gradients)
 
 
-def test_tangent():
+CASES_ON_GPU = [
+    BY_NAME[name]
+    for name in (
+        "per_sample",
+        "no_affine",
+        "bfloat16_to_float32",
+        "bfloat16_parameters",
+        "mish",
+    )
+]
+
+
+@pytest.mark.parametrize(**cases_named(CASES_ON_GPU))
+def test_values_and_gradients_on_gpu(case):
+    data = inputs(case)
+    with on_simulated_gpu():
+        y, pullback = jax.vjp(function(case, GPU), *data.primals)
+        gradients = pullback(jnp.asarray(data.dy))
+    check.values(case, data, y)
+    check.gradients(case, data, gradients)
+
+
+def test_tangent(name):
     case = BY_NAME["silu"]
     data = inputs(case)
-    with as_jax_operations():
-        _, tangent = jax.jvp(function(case, NAME), data.primals, data.tangents)
+    _, tangent = jax.jvp(function(case, name), data.primals, data.tangents)
     check.tangent(case, data, tangent)
 
 
@@ -86,21 +120,18 @@ def _in_a_scan(loss, x, gamma, beta):
     return jax.lax.scan(step, x, None, length=2)[0]
 
 
+TRANSFORMED = [_hessian_vector, _gradient_of_gradient, _of_every_example, _in_a_scan]
+
+
 @pytest.mark.parametrize(
-    "transformed",
-    [
-        _hessian_vector,
-        _gradient_of_gradient,
-        _of_every_example,
-        _rematerialised,
-        _in_a_scan,
-    ],
+    ("name", "transformed"),
+    [*itertools.product(SIMULATED, TRANSFORMED), (TPU, _rematerialised)],
 )
-def test_transformation_agrees_with_xla(transformed):
+def test_transformation_agrees_with_xla(name, transformed):
     data = _data()
     expected = transformed(functools.partial(_loss, "xla"), *data)
-    with as_jax_operations():
-        actual = transformed(functools.partial(_loss, NAME), *data)
+    with SIMULATED[name]():
+        actual = transformed(functools.partial(_loss, name), *data)
     for got, want in zip(
         jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True
     ):
@@ -116,7 +147,7 @@ def test_each_device_runs_the_kernel_on_its_part():
     with as_jax_operations():
         # Interpreted kernels do not say along which axes their values vary.
         run = jax.shard_map(
-            lambda x, *rest: jax.grad(functools.partial(_loss, NAME))(x, *rest),
+            lambda x, *rest: jax.grad(functools.partial(_loss, TPU))(x, *rest),
             mesh=jax.sharding.Mesh(devices, ("batch",)),
             in_specs=(split, jax.P(), jax.P()),
             out_specs=split,
@@ -131,7 +162,7 @@ def test_pmap_runs_the_kernel_on_each_part():
     if jax.device_count() < 2:
         pytest.skip("needs two devices: XLA_FLAGS=--xla_force_host_platform_...=2")
     x, gamma, beta = _data()
-    gradient = jax.grad(functools.partial(_loss, NAME))
+    gradient = jax.grad(functools.partial(_loss, TPU))
     with as_jax_operations():
         actual = jax.pmap(gradient, in_axes=(0, None, None))(x[:, None], gamma, beta)
     expected = jax.grad(functools.partial(_loss, "xla"))(x, gamma, beta)
@@ -163,7 +194,7 @@ def test_devices_share_statistics(how):
     x, gamma, beta = _data()
     x[:, 0] += 1e4  # the devices' pilots are far apart
     expected = jax.grad(functools.partial(_loss, "xla"), (0, 1, 2))(x, gamma, beta)
-    run = functools.partial(_shared, NAME)
+    run = functools.partial(_shared, TPU)
     axes = {"in_axes": (1, None, None), "axis_name": "positions"}
     with as_jax_operations():
         if how == "shard_map":
@@ -187,17 +218,16 @@ def test_devices_share_statistics(how):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
 
 
-def test_statistics():
+def test_statistics(name):
     x, *_ = _data()
     x += 1e4
 
-    def run(x, implementation=NAME):
+    def run(x, implementation=name):
         mean, var = group_stats(x, 2, implementation=implementation)
         return jnp.sum(jnp.sin(mean) + jnp.cos(var))
 
-    with as_jax_operations():
-        mean, var = group_stats(x, 2, implementation=NAME)
-        gradient = jax.grad(run)(x)
+    mean, var = group_stats(x, 2, implementation=name)
+    gradient = jax.grad(run)(x)
     groups = np.float64(x).reshape(2, 15, 2, 4)
     np.testing.assert_allclose(mean, groups.mean((1, 3)), rtol=1e-6)
     np.testing.assert_allclose(var, groups.var((1, 3)), rtol=1e-4)
@@ -206,20 +236,18 @@ def test_statistics():
 
 
 @pytest.mark.parametrize("mean", [1e3, 1e6])
-def test_large_mean(mean):
+def test_large_mean(name, mean):
     case = Case("large_mean", (2, 9, 8), 2, mean=mean)
     data = inputs(case)
-    with as_jax_operations():
-        y = function(case, NAME)(*data.primals)
+    y = function(case, name)(*data.primals)
     check.values(case, data, y)
 
 
-def test_outliers():
+def test_outliers(name):
     case = Case("outliers", (1, 40, 8), 2)
     data = inputs(case)
     data.x[0, ::13, 1::4] += 1e4
-    with as_jax_operations():
-        y = function(case, NAME)(*data.primals)
+    y = function(case, name)(*data.primals)
     forward = oracle.group_norm(*data.primals, case.groups)
     bound = tolerances.values(
         forward,
@@ -235,13 +263,12 @@ def test_outliers():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_what_is_not_finite_stays_in_its_group(bad):
+def test_what_is_not_finite_stays_in_its_group(name, bad):
     x, gamma, beta = _data()
-    run = jax.jit(functools.partial(_loss_and_gradient, NAME))
-    with as_jax_operations():
-        clean = run(x, gamma, beta)
-        x[1, 2, 1, 5] = bad
-        actual = run(x, gamma, beta)
+    run = jax.jit(functools.partial(_loss_and_gradient, name))
+    clean = run(x, gamma, beta)
+    x[1, 2, 1, 5] = bad
+    actual = run(x, gamma, beta)
     for before, after in zip(clean, actual, strict=True):
         touched = np.zeros(x.shape, bool)
         touched[1, ..., 4:] = True
@@ -257,11 +284,10 @@ def _loss_and_gradient(implementation, x, gamma, beta):
     return y, pullback(jnp.cos(jnp.arange(x.size, dtype=x.dtype).reshape(x.shape)))[0]
 
 
-def test_keeps_x_and_little_else():
+def test_keeps_x_and_little_else(name):
     x = jnp.ones((1, 16, 16, 32), jnp.bfloat16)
     gamma = jnp.ones(32)
-    with as_jax_operations():
-        _, pullback = jax.vjp(functools.partial(_loss, NAME), x, gamma, gamma)
+    _, pullback = jax.vjp(functools.partial(_loss, name), x, gamma, gamma)
     arrays = {id(a): a for a in jax.tree.leaves(pullback) if hasattr(a, "nbytes")}
     of_the_sine = 2 * x.nbytes
     kept = sum(a.nbytes for a in arrays.values())

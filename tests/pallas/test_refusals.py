@@ -11,7 +11,7 @@ from flax_gn import group_norm, group_stats
 from flax_gn._pallas import tpu
 from tests.pallas.cases import as_jax_operations, on_simulated_memory
 
-NAME = "pallas_tpu"
+NAME, GPU = "pallas_tpu", "pallas_gpu"
 
 
 def _norm(x, **options):
@@ -56,26 +56,44 @@ def test_too_many_channels_in_a_group():
         jax.eval_shape(_norm, x)
 
 
-@pytest.mark.parametrize("platform", ["cpu", "cuda"])
-def test_another_platform(platform):
+@pytest.mark.parametrize(
+    ("name", "platform"),
+    [(NAME, "cpu"), (NAME, "cuda"), (GPU, "cpu"), (GPU, "tpu"), (GPU, "rocm")],
+)
+def test_another_platform(name, platform):
+    def norm(x):
+        return group_norm(x, groups=2, implementation=name)
+
     x = jax.ShapeDtypeStruct((2, 4, 8), jnp.float32)
     with pytest.raises(NotImplementedError, match=f"got a program for {platform}"):
-        jax.export.export(jax.jit(_norm), platforms=[platform])(x)
+        jax.export.export(jax.jit(norm), platforms=[platform])(x)
 
 
-def test_no_cpu_runs_it_unasked():
+@pytest.mark.parametrize("name", [NAME, GPU])
+def test_no_cpu_runs_it_unasked(name):
     with pytest.raises(NotImplementedError, match="a program for cpu"):
-        _norm(jnp.ones((2, 4, 8)))
+        group_norm(jnp.ones((2, 4, 8)), groups=2, implementation=name)
 
 
-def test_a_tpu_gets_the_kernel_and_no_other_gets_it():
+@pytest.mark.parametrize(
+    ("name", "platform", "call"),
+    [(NAME, "tpu", "@tpu_custom_call"), (GPU, "cuda", "@mosaic_gpu")],
+)
+def test_a_platform_gets_its_kernel_and_no_other_gets_it(name, platform, call):
     x = jax.ShapeDtypeStruct((2, 4, 8), jnp.float32)
-    for implementation, kernels in ((NAME, 1), ("xla", 0), (None, 0)):
+    for implementation, kernels in ((name, 1), ("xla", 0), (None, 0)):
         f = jax.jit(
             lambda x, name=implementation: group_norm(x, groups=2, implementation=name)
         )
-        text = jax.export.export(f, platforms=["tpu"])(x).mlir_module()
-        assert text.count("@tpu_custom_call") == kernels
+        text = f.trace(x).lower(lowering_platforms=(platform,)).as_text()
+        assert text.count(call) == kernels
+
+
+@pytest.mark.parametrize(("channels", "dtype"), [(6, "float32"), (12, "bfloat16")])
+def test_channels_that_a_gpu_cannot_copy(channels, dtype):
+    x = jax.ShapeDtypeStruct((2, 4, channels), dtype)
+    with pytest.raises(NotImplementedError, match="in multiples of 16 bytes"):
+        jax.eval_shape(lambda x: group_norm(x, groups=3, implementation=GPU), x)
 
 
 def test_the_simulation_ends_with_its_context():

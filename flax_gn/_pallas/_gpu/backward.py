@@ -1,0 +1,270 @@
+"""The backward kernels for a GPU.
+
+One read. The slabs of x and dy stay in shared memory between the sums and dx::
+
+    HBM      x, dy ━━━┓                                          ┏━━━▶ dx
+    shared            ┗▶ slabs ──▶ sums of dz, dz * x_hat ──▶ slabs
+                           └─────────── again ────────────────▲
+
+Two reads. Chunks of both go through shared memory twice, by two kernels; several blocks
+share the positions, and what each summed is added up in between, in their order::
+
+    HBM      x, dy ━━ 0, 1, ... ━━┓         ┏━▶ sums ━━▶ means ━━━━┓
+    shared                        ┗▶ sums ━━┛                      ▼
+    HBM      x, dy ━━ 0, 1, ... ━━━━━━━━━━━━━━━━━━━━━━━━━━━━▶ chunks ━━▶ dx
+
+Nothing else is kept from the forward pass: x_hat, and with an activation its argument z
+and dz, are formed again from x wherever they are needed.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import mosaic_gpu as plgpu
+
+from flax_gn._pallas._gpu import block, grid
+from flax_gn._pallas._gpu.plain import plain
+from flax_gn._pallas._gpu.tiles import Tiles
+from flax_gn._problem import Problem
+
+PILOT, RSTD, OFFSET, GAMMA, BETA = range(5)
+DZ, DZ_X_HAT = range(2)
+
+
+def backward(
+    problem: Problem,
+    tiles: Tiles,
+    x: jax.Array,
+    dy: jax.Array,
+    coefficients: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """The cotangent of x, and the sums that those of beta and gamma are made of.
+
+    dx = rstd * (g - <g> - x_hat * <x_hat * g>) with g = gamma * dz, <.> the mean over a
+    group and x_hat = (x - pilot) * rstd + offset.
+
+    Args:
+      problem: groups and activation are used.
+      tiles: the cut.
+      x: (N, L, C).
+      dy: (N, L, C).
+      coefficients: (N, 5, C), float32: pilot, rstd, offset, gamma, beta.
+
+    Returns:
+      dx, of x's shape and dtype, and (N, 2, C), float32: the sums of dz and of
+      dz * x_hat over each sample's positions.
+    """
+    if tiles.splits:
+        totals = gradient_sums(problem, tiles, x, dy, coefficients)
+        size = tiles.shape[-1] // problem.groups
+        slope = coefficients[:, RSTD] * coefficients[:, GAMMA]
+        means = jnp.stack(
+            [
+                block.group_totals(slope * totals[:, i], size) / (size * tiles.shape[1])
+                for i in (DZ, DZ_X_HAT)
+            ],
+            1,
+        )
+        return gradient(problem, tiles, x, dy, coefficients, means), totals
+
+    def kernel(x, dy, coefficients, dx, totals, **scratch):
+        _keep(problem, tiles, x, dy, coefficients, dx, totals, **scratch)
+
+    n, _, c = tiles.shape
+    slab = tiles.chunks * tiles.chunk, tiles.channels
+    dx, totals = grid.call(
+        kernel,
+        "group_norm_backward",
+        tiles,
+        (x, dy, coefficients),
+        [(tiles.shape, x.dtype), ((n, 2, c), jnp.float32)],
+        {
+            "slab": plgpu.SMEM(slab, x.dtype),
+            "dy_slab": plgpu.SMEM(slab, dy.dtype),
+            "chunk_is_here": plgpu.Barrier(num_arrivals=2, num_barriers=tiles.chunks),
+            **grid.coefficients_scratch(tiles, 5),
+            **block.spread_scratch(tiles),
+        },
+    )
+    return dx, totals
+
+
+def _keep(
+    problem,
+    tiles,
+    x,
+    dy,
+    coefficients,
+    dx,
+    totals,
+    *,
+    slab,
+    dy_slab,
+    chunk_is_here,
+    rows,
+    rows_are_here,
+    ring,
+):
+    sample, channels, _ = grid.place(tiles)
+    grid.fetch_slab(tiles, x.at[sample, :, channels], slab, chunk_is_here)
+    grid.fetch_slab(tiles, dy.at[sample, :, channels], dy_slab, chunk_is_here)
+    cotangents = _cotangents(problem, tiles, sample, channels, coefficients, rows)
+    of_step = cotangents(rows_are_here)
+
+    def add(chunk, before):
+        plgpu.barrier_wait(chunk_is_here.at[chunk])
+        at = pl.ds(chunk * tiles.chunk, tiles.chunk)
+
+        def terms(step):
+            dz, x_hat = of_step(slab.at[at].at[step], dy_slab.at[at].at[step])
+            return dz, dz * x_hat
+
+        return block.sums(tiles, chunk, terms, before)
+
+    zeros = block.zeros(tiles), block.zeros(tiles)
+    sums = jax.lax.fori_loop(0, tiles.chunks, add, zeros)
+
+    size = tiles.shape[-1] // problem.groups
+    count = size * tiles.shape[1]
+    slope = block.load(tiles, rows.at[RSTD]) * block.load(tiles, rows.at[GAMMA])
+    means = []
+    for i, value in enumerate(sums):
+        total = block.over_rows(tiles, value, ring)
+        block.store_row(tiles, total, ring, totals.at[sample, i, channels])
+        weighted = slope * block.to_steps(tiles, total, ring)
+        flat = block.spread(tiles, weighted, ring)
+        mean = block.over_groups(tiles, flat, size, ring) / count
+        means.append(block.to_steps(tiles, mean, ring))
+    write = _writer(tiles, of_step, slope, means)
+
+    @pl.loop(0, tiles.chunks)
+    def _(chunk):
+        at = pl.ds(chunk * tiles.chunk, tiles.chunk)
+        write(chunk, slab.at[at], dy_slab.at[at], slab.at[at])
+        plgpu.commit_smem()
+        plgpu.copy_smem_to_gmem(slab.at[at], dx.at[sample, at, channels])
+
+    plgpu.wait_smem_to_gmem(0)
+
+
+def gradient_sums(
+    problem: Problem,
+    tiles: Tiles,
+    x: jax.Array,
+    dy: jax.Array,
+    coefficients: jax.Array,
+) -> jax.Array:
+    """The second result of `backward`, alone."""
+
+    def kernel(x, dy, coefficients, partial, *, rows, rows_are_here, ring):
+        sample, channels, split = grid.place(tiles)
+        cotangents = _cotangents(problem, tiles, sample, channels, coefficients, rows)
+        of_step = cotangents(rows_are_here)
+
+        def add(chunk, x, dy, before):
+            def terms(step):
+                dz, x_hat = of_step(x.at[step], dy.at[step])
+                return dz, dz * x_hat
+
+            return block.sums(tiles, chunk, terms, before)
+
+        totals = grid.stream_sums(tiles, sample, channels, split, add, x, dy)
+        for i, total in enumerate(totals):
+            value = block.over_rows(tiles, total, ring)
+            block.store_row(tiles, value, ring, partial.at[sample, split, i, channels])
+
+    sums = grid.call(
+        kernel,
+        "group_norm_gradient_sums",
+        tiles,
+        (x, dy, coefficients),
+        [grid.partial_sums(tiles)],
+        {**grid.coefficients_scratch(tiles, 5), **block.spread_scratch(tiles)},
+    )[0]
+    return jnp.sum(sums, 1)
+
+
+def gradient(
+    problem: Problem,
+    tiles: Tiles,
+    x: jax.Array,
+    dy: jax.Array,
+    coefficients: jax.Array,
+    means: jax.Array,
+) -> jax.Array:
+    """The first result of `backward`, from the means it takes of its sums.
+
+    Args:
+      problem: groups and activation are used.
+      tiles: the cut.
+      x: (N, L, C).
+      dy: (N, L, C).
+      coefficients: (N, 5, C), float32.
+      means: (N, 2, C), float32: rstd * <g> and rstd * <x_hat * g>.
+    """
+
+    def kernel(x, dy, coefficients, dx, *, rows, rows_are_here, buffers):
+        sample, channels, split = grid.place(tiles)
+        cotangents = _cotangents(problem, tiles, sample, channels, coefficients, rows)
+        of_step = cotangents(rows_are_here)
+        slope = block.load(tiles, rows.at[RSTD]) * block.load(tiles, rows.at[GAMMA])
+        means = [block.load(tiles, rows.at[5 + i]) for i in (DZ, DZ_X_HAT)]
+        write = _writer(tiles, of_step, slope, means)
+        grid.stream(tiles, sample, channels, split, write, (x, dy), dx, buffers)
+
+    return grid.call(
+        kernel,
+        "group_norm_gradient",
+        tiles,
+        (x, dy, jnp.concatenate([coefficients, means], 1)),
+        [(tiles.shape, x.dtype)],
+        {
+            **grid.coefficients_scratch(tiles, 7),
+            **grid.stream_scratch(tiles, x.dtype),
+        },
+    )[0]
+
+
+def _cotangents(problem, tiles, sample, channels, coefficients, rows):
+    """Barrier -> references to a step of x and dy -> dz, x_hat."""
+
+    def wait(rows_are_here):
+        number = rows.shape[0]
+        sources = [coefficients.at[sample, i, channels] for i in range(number)]
+        grid.fetch_coefficients(tiles, sources, rows, rows_are_here)
+        plgpu.barrier_wait(rows_are_here)
+        pilot, rstd, offset, gamma, beta = (
+            block.load(tiles, rows.at[i]) for i in (PILOT, RSTD, OFFSET, GAMMA, BETA)
+        )
+
+        def of_step(x, dy):
+            x_hat = (block.load(tiles, x) - pilot) * rstd + offset
+            dz = block.load(tiles, dy)
+            if problem.activation is not None:
+                z = x_hat * gamma + beta
+                dz = _pull(problem.activation, z, dz)
+            return dz, x_hat
+
+        return of_step
+
+    return wait
+
+
+def _pull(activation, z, dy):
+    """The cotangent of z, the activation's argument."""
+    (dz,) = plain(lambda z, dy: jax.vjp(activation, z)[1](dy))(z, dy)
+    return dz
+
+
+def _writer(tiles, of_step, slope, means):
+    """(chunk's index, x, dy, dx) -> None: writes a chunk of dx."""
+    mean, mean_x_hat = means
+
+    def write(chunk, x, dy, dx):
+        def step(at):
+            dz, x_hat = of_step(x.at[at], dy.at[at])
+            dx[at] = (slope * dz - mean - x_hat * mean_x_hat).astype(dx.dtype)
+
+        block.for_each_step(tiles, chunk, step)
+
+    return write

@@ -1,0 +1,202 @@
+"""The thread blocks of the GPU kernels, and the copies that they start."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import mosaic_gpu as plgpu
+
+from flax_gn._pallas._gpu import block
+from flax_gn._pallas._gpu.tiles import STAGES, Tiles
+from flax_gn._pallas._interpret import interpreted
+
+
+def call(
+    kernel: Callable[..., None],
+    name: str,
+    tiles: Tiles,
+    arrays: tuple[jax.Array, ...],
+    results: list[tuple[tuple[int, ...], Any]],
+    scratch: dict[str, Any],
+) -> list[jax.Array]:
+    """Runs a kernel in a thread block for each sample, column and split.
+
+    Args:
+      kernel: of references to the arrays and results in the GPU's memory, and by name
+        those of the scratch.
+      name: the kernel's, in the compiled program.
+      tiles: the cut.
+      arrays: what it reads.
+      results: shape and dtype of each array that it writes.
+      scratch: memory and barriers of a block.
+    """
+    interpreter = interpreted.value
+    blocks = tiles.shape[0] * tiles.columns * max(1, tiles.splits)
+    made = plgpu.kernel(
+        kernel,
+        out_type=[jax.ShapeDtypeStruct(*described) for described in results],
+        scratch_types=scratch,
+        grid=(blocks,),
+        grid_names=("block",),
+        interpret=False if interpreter is None else interpreter.params,
+        kernel_name=name,
+    )(*arrays)
+    # In a shard_map every device has results of its own, which Pallas does not say.
+    varying = jax.typeof(arrays[0]).manual_axis_type.varying
+    return [
+        jax.lax.pcast(result, tuple(varying), to="varying") if varying else result
+        for result in made
+    ]
+
+
+def place(tiles: Tiles) -> tuple[Any, Any, Any]:
+    """The sample, the slice of channels and the split of this block."""
+    block = jax.lax.axis_index("block")
+    splits = max(1, tiles.splits)
+    rest, split = jax.lax.div(block, splits), jax.lax.rem(block, splits)
+    column = jax.lax.rem(rest, tiles.columns)
+    channels = pl.ds(column * tiles.channels, tiles.channels)
+    return jax.lax.div(rest, tiles.columns), channels, split
+
+
+def partial_sums(tiles: Tiles) -> tuple[tuple[int, ...], Any]:
+    """Two sums per sample, split and channel."""
+    n, _, c = tiles.shape
+    return (n, tiles.splits, 2, c), jnp.float32
+
+
+def coefficients_scratch(tiles: Tiles, number: int) -> dict[str, Any]:
+    """What `fetch_coefficients` fills, and its barrier."""
+    shape = number, tiles.rows, tiles.channels
+    copies = number * tiles.rows
+    return {
+        "rows": plgpu.SMEM(shape, jnp.float32),
+        "rows_are_here": plgpu.Barrier(num_arrivals=copies),
+    }
+
+
+def fetch_coefficients(tiles: Tiles, sources: Any, rows: Any, barrier: Any) -> None:
+    """Repeats rows of coefficients, (channels,) each, for the positions of a step.
+
+    Args:
+      tiles: the cut.
+      sources: references to the rows, in the GPU's memory.
+      rows: reference to (number, rows, channels).
+      barrier: of `coefficients_scratch`; what is fetched is there when it was passed.
+    """
+
+    @pl.loop(0, tiles.rows)
+    def _(row):
+        for i, source in enumerate(sources):
+            plgpu.copy_gmem_to_smem(source, rows.at[i, row], barrier)
+
+
+def fetch_slab(tiles: Tiles, source: Any, slab: Any, barriers: Any) -> None:
+    """Starts the copies of all positions; each chunk has a barrier.
+
+    Args:
+      tiles: the cut.
+      source: reference to (L, channels), in the GPU's memory.
+      slab: reference to as many, or more up to a whole chunk.
+      barriers: of the chunks.
+    """
+
+    @pl.loop(0, tiles.chunks)
+    def _(chunk):
+        at = pl.ds(chunk * tiles.chunk, tiles.chunk)
+        plgpu.copy_gmem_to_smem(source.at[at], slab.at[at], barriers.at[chunk])
+
+
+def stream_sums(
+    tiles: Tiles,
+    sample: Any,
+    channels: Any,
+    split: Any,
+    add: Callable[..., block.Pair],
+    *sources: Any,
+) -> block.Pair:
+    """Sums two terms over the positions of this block, as they come in.
+
+    Args:
+      tiles: the cut.
+      sample: of this block, as the next two; see `place`.
+      channels: which it has.
+      split: which it is.
+      add: (chunk's index, the chunk of each source, sums) -> sums.
+      *sources: references to (N, L, C), in the GPU's memory.
+    """
+
+    def body(indices, *refs_and_sums):
+        *refs, before = refs_and_sums
+        chunk = split * tiles.per_split + indices[0]
+        after = add(chunk, *(ref.at[0] for ref in refs), before)
+        # The next copy goes where every thread has to have read.
+        plgpu.commit_smem()
+        return after
+
+    spec = _chunk_spec(tiles, sample, channels, split)
+    return plgpu.emit_pipeline(
+        body,
+        grid=(tiles.per_split,),
+        in_specs=[spec for _ in sources],
+        max_concurrent_steps=STAGES,
+        init_carry=(block.zeros(tiles), block.zeros(tiles)),
+    )(*sources)
+
+
+def stream(
+    tiles: Tiles,
+    sample: Any,
+    channels: Any,
+    split: Any,
+    write: Callable[..., None],
+    sources: tuple[Any, ...],
+    result: Any,
+    buffers: Any,
+) -> None:
+    """Writes the positions of this block, as what they are made of comes in.
+
+    Args:
+      tiles: the cut.
+      sample: of this block, as the next two; see `place`.
+      channels: which it has.
+      split: which it is.
+      write: (chunk's index, the chunk of each source, that of the result) -> None.
+      sources: references to (N, L, C), in the GPU's memory.
+      result: likewise.
+      buffers: of `stream_scratch`.
+    """
+
+    def body(indices, *refs):
+        chunk = split * tiles.per_split + indices[0]
+        buffer = buffers.at[jax.lax.rem(indices[0], STAGES)]
+        plgpu.wait_smem_to_gmem(STAGES - 1, wait_read_only=True)
+        write(chunk, *(ref.at[0] for ref in refs), buffer)
+        plgpu.commit_smem()
+        at = pl.ds(chunk * tiles.chunk, tiles.chunk)
+        plgpu.copy_smem_to_gmem(buffer, result.at[sample, at, channels])
+
+    spec = _chunk_spec(tiles, sample, channels, split)
+    plgpu.emit_pipeline(
+        body,
+        grid=(tiles.per_split,),
+        in_specs=[spec for _ in sources],
+        max_concurrent_steps=STAGES,
+    )(*sources)
+    plgpu.wait_smem_to_gmem(0)
+
+
+def stream_scratch(tiles: Tiles, dtype: Any) -> dict[str, Any]:
+    """What is on its way to the GPU's memory."""
+    shape = STAGES, tiles.chunk, tiles.channels
+    return {"buffers": plgpu.SMEM(shape, dtype)}
+
+
+def _chunk_spec(tiles, sample, channels, split):
+    column = jax.lax.div(channels.start, tiles.channels)
+    return plgpu.BlockSpec(
+        (1, tiles.chunk, tiles.channels),
+        lambda step: (sample, split * tiles.per_split + step, column),
+    )

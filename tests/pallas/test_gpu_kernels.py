@@ -1,0 +1,41 @@
+"""The GPU kernels on a simulated GPU, each way through them, against float64."""
+
+import dataclasses
+import functools
+
+import jax.numpy as jnp
+import pytest
+
+from flax_gn import _problem
+from flax_gn._pallas import _op, gpu
+from flax_gn._xla import Saved
+from tests import check
+from tests.cases import inputs
+from tests.pallas.cases import WAYS_ON_GPU, named, on_simulated_gpu
+
+
+def _kernels(way):
+    def choose(shape, groups, itemsizes, keep):
+        return gpu.choose(shape, groups, itemsizes, keep and way.keep)
+
+    return dataclasses.replace(gpu.KERNELS, choose=functools.cache(choose))
+
+
+@pytest.mark.parametrize(**named(WAYS_ON_GPU))
+def test_both_passes(way):
+    data = inputs(way.case)
+    problem, given = _problem.canonicalise(
+        *data.primals, way.case.groups, activation=way.case.activation
+    )
+    kernels = _kernels(way)
+    tiles = _op.cut(kernels, problem, given.x, (given.x.dtype,) * 2, True)
+    assert tiles.columns == way.columns
+    assert tiles.splits == way.splits
+    with on_simulated_gpu():
+        y, moments = _op.forward(kernels, problem, given.x, given.gamma, given.beta)
+        check.values(way.case, data, y)
+        saved = Saved(given.x, given.gamma, given.beta, None, moments)
+        dx, *d_parameters = _op.backward(kernels, problem, saved, jnp.asarray(data.dy))
+    channels = (way.case.shape[-1],)
+    d_gamma, d_beta = (d.reshape(channels) for d in d_parameters)
+    check.gradients(way.case, data, (dx, d_gamma, d_beta))
