@@ -28,8 +28,7 @@ The network, a U-Net, and the data are others than the paper's, and far smaller:
 brain, the mean of 152, at 2 mm per voxel. Its back is trained on, its front is tested
 on, with 24 mm between. Batch norm is not frozen, since nothing was trained before; when
 it is tested, it uses the running averages of its statistics (momentum 0.9), as always.
-Both norms have one learning rate, for which nothing was searched. Volumes have one
-seed, so that what is said of them is one pair of runs.
+Both norms have one learning rate, for which nothing was searched.
 """
 
 

@@ -22,26 +22,24 @@ import functools
 
 from experiments.lab import Size, plan
 from experiments.lab.results import last_epochs
+from experiments.small_batch.results import GHOST
 from experiments.training import Config
 from experiments.training.norms import GHOSTS
 from flax_gn import models
 
 __all__ = [
     "CHOICES",
-    "GHOST",
     "NORMS",
     "RATES",
     "SIZES",
     "configs",
     "last_epochs",
     "network",
-    "statistics_of",
 ]
 
 NORMS = ("bn", "gn")
 CHOICES = ("bn", "gn", "ln", "in", "sync", "ghost")
 BATCHES = (32, 8, 4, 2)  # examples per device
-GHOST = "ghost"
 # Per 256 examples: the best of search.RATES by search.json.
 RATES = {"bn": 0.8, "gn": 0.4}
 # Of the norms that one can ask for beside: batch norm's for its kind, and group norm's.
@@ -112,14 +110,3 @@ def configs(
         available=available,
         parallelism=parallelism,
     )
-
-
-def statistics_of(norm: str, batch: int) -> tuple[str, int]:
-    """The norm's name, and of how many examples a device has its statistics.
-
-    Example:
-      >>> statistics_of("bn", 32), statistics_of("ghost4", 32)
-      (('bn', 32), ('ghost', 4))
-    """
-    size = norm.removeprefix(GHOST)
-    return (norm, batch) if size == norm else (GHOST, int(size))

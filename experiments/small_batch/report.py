@@ -5,7 +5,7 @@ import pathlib
 from experiments import markers
 from experiments.lab import figures
 from experiments.lab.results import seeds
-from experiments.small_batch import recipe, results
+from experiments.small_batch import results
 from experiments.training.norms import TITLES
 
 
@@ -29,18 +29,24 @@ def caption(record: results.Record) -> str:
     count = seeds(record)
     stamp = record["stamp"]
     rates = {
-        recipe.statistics_of(row["norm"], row["batch"])[0]: row["rate"]
+        results.statistics_of(row["norm"], row["batch"])[0]: row["rate"]
         for row in record["runs"]
     }
     stated = ", ".join(f"{rate:g} ({TITLES[norm]})" for norm, rate in rates.items())
     spread = "mean ± sample standard deviation" if count > 1 else "the error"
+    ghosts = (
+        "Ghost batches are parts of the largest batch, which is trained on throughout, "
+        "and batch norm has its statistics of each. "
+        if results.GHOST in rates
+        else ""
+    )
     return (
         f"Test error in percent on {record['dataset']}, {spread} of {count} "
         f"seed{'s' if count > 1 else ''}, each the median of the last "
         f"{results.last_epochs(first['epochs'])} of {first['epochs']} epochs of "
         f"{first['epoch_examples']:,} examples. {first['devices']} devices under "
         f"{first['parallelism']}; peak learning rate per 256 examples {stated}. "
-        f"{stamp['device']}, jax {stamp['versions']['jax']}, {stamp['date'][:10]}."
+        f"{ghosts}{stamp['device']}, jax {stamp['versions']['jax']}, {stamp['date'][:10]}."
     )
 
 

@@ -8,11 +8,22 @@ from typing import Any
 from experiments.lab import Record
 from experiments.lab.results import Cell, final, last_epochs, row
 from experiments.lab.results import cells as by_key
-from experiments.small_batch.recipe import GHOST, statistics_of
 from experiments.training import Config
 
-__all__ = ["FOLDER", "Cell", "Record", "cells", "curves", "last_epochs", "read", "run"]
+__all__ = [
+    "FOLDER",
+    "GHOST",
+    "Cell",
+    "Record",
+    "cells",
+    "curves",
+    "last_epochs",
+    "read",
+    "run",
+    "statistics_of",
+]
 
+GHOST = "ghost"
 FOLDER = pathlib.Path(__file__).with_name("results")
 
 
@@ -52,6 +63,17 @@ def curves(record: Record, norm: str, batch: int) -> list[list[float]]:
         for run in record["runs"]
         if _key(run) == (norm, batch)
     ]
+
+
+def statistics_of(norm: str, batch: int) -> tuple[str, int]:
+    """The norm's name, and of how many examples a device has its statistics.
+
+    Example:
+      >>> statistics_of("bn", 32), statistics_of("ghost4", 32)
+      (('bn', 32), ('ghost', 4))
+    """
+    size = norm.removeprefix(GHOST)
+    return (norm, batch) if size == norm else (GHOST, int(size))
 
 
 def _key(run: Record) -> tuple[str, int]:
