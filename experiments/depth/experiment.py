@@ -5,7 +5,6 @@ python -m experiments depth
 """
 
 import pathlib
-from collections.abc import Sequence
 
 from experiments import lab
 from experiments.depth import report
@@ -39,7 +38,6 @@ More epochs (`--epochs 60`, or `--full` on an accelerator) are what to try next.
 record was made with XLA_FLAGS=--xla_llvm_disable_expensive_passes=true, which compiles
 in half the time.
 """
-PROG = "python -m experiments depth"
 
 
 def command() -> lab.Command:
@@ -47,7 +45,7 @@ def command() -> lab.Command:
     from experiments.depth import recipe
 
     return lab.Command(
-        prog=PROG,
+        prog="python -m experiments depth",
         description="Trains ResNet-14 at 32 and 2 examples per device, and a VGG whose "
         "late features it watches: the paper's ResNet-101, VGG-16 and figure 6.",
         norms=recipe.NORMS,
@@ -57,13 +55,6 @@ def command() -> lab.Command:
         full="60 epochs: for an accelerator, with --dataset fashion-mnist",
         out=pathlib.Path("runs") / "depth",
     )
-
-
-def run(argv: Sequence[str]) -> int:
-    """Runs the experiment with a command line."""
-    from experiments.lab import options
-
-    return lab.conduct(work, options.parse(argv, command()), argv, PROG)
 
 
 def work(asked: Options) -> lab.Record:
@@ -97,7 +88,7 @@ EXPERIMENT = Experiment(
     source="section 4.1 and figure 6",
     paper=PAPER,
     folder=pathlib.Path(__file__).parent,
-    run=run,
+    run=lab.runner(command, work),
     table=report.table,
     caption=report.caption,
     verdicts=report.verdicts,

@@ -5,14 +5,12 @@ python -m experiments segmentation
 """
 
 import pathlib
-from collections.abc import Sequence
 
 from experiments import lab
-from experiments.lab import Record, Verdict, options
+from experiments.lab import Options, Record, Verdict
 from experiments.lab.results import Cell, exceeds
 from experiments.segmentation import recipe, report
 
-PROG = "python -m experiments segmentation"
 PAPER = """
 | Mask R-CNN on COCO, mask AP | frozen batch norm (BN*) | group norm |
 |---|---|---|
@@ -32,12 +30,10 @@ Both norms have one learning rate, for which nothing was searched.
 """
 
 
-def run(argv: Sequence[str]) -> int:
-    """Runs the experiment from a command line."""
-    from experiments.segmentation import session
-
-    command = lab.Command(
-        prog=PROG,
+def command() -> lab.Command:
+    """What the command line takes."""
+    return lab.Command(
+        prog="python -m experiments segmentation",
         description="Trains U-Nets of two and three dimensions to tell grey and white "
         "matter apart, with batch norm and group norm, at one and two patches per "
         "device. The brain comes by: python -m experiments.data brain",
@@ -48,8 +44,13 @@ def run(argv: Sequence[str]) -> int:
         quick="one batch size, one epoch",
         datasets=(),
     )
-    asked = options.parse(argv, command)
-    return lab.conduct(session.run, asked, argv, PROG)
+
+
+def work(asked: Options) -> Record:
+    """Trains all runs and writes record and figure."""
+    from experiments.segmentation import session
+
+    return session.run(asked)
 
 
 def verdicts(record: Record) -> list[Verdict]:
@@ -97,7 +98,7 @@ EXPERIMENT = lab.Experiment(
     source="section 4.2",
     paper=PAPER,
     folder=pathlib.Path(__file__).parent,
-    run=run,
+    run=lab.runner(command, work),
     table=report.table,
     caption=report.caption,
     verdicts=verdicts,

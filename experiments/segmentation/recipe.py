@@ -10,11 +10,12 @@ are no statistics to freeze batch norm with, and batch norm is as it comes; and 
 takes the steps, since they are few.
 """
 
+import dataclasses
 import functools
 from typing import NamedTuple
 
 from experiments.data.brain import CLASSES, Volume
-from experiments.lab.options import Size
+from experiments.lab import Size, plan
 from experiments.training import Config
 from flax_gn import models
 
@@ -82,23 +83,18 @@ def configs(norms: tuple[str, ...], size: Size) -> list[Config]:
       ValueError: a batch does not divide the patches of an epoch.
     """
     return [
-        Config(
-            norm=norm,
-            batch=batch,
-            devices=DEVICES,
-            seed=seed,
-            epochs=size.epochs,
-            epoch_examples=EPOCH,
-            rate=RATE,
-            warmup=0.1,
-            optimizer="adam",
-            network=name,
-            evaluation_batch=EVALUATION_BATCH,
-        )
+        config
         for name, geometry in GEOMETRIES.items()
-        for norm in norms
-        for batch in size.batches
-        for seed in range(min(size.seeds, geometry.seeds))
+        for config in plan.grid(
+            norms,
+            dataclasses.replace(size, seeds=min(size.seeds, geometry.seeds)),
+            dict.fromkeys(norms, RATE),
+            networks=(name,),
+            devices=DEVICES,
+            epoch_examples=EPOCH,
+            evaluation_batch=EVALUATION_BATCH,
+            **plan.ADAM,
+        )
     ]
 
 
