@@ -10,7 +10,6 @@ are no statistics to freeze batch norm with, and batch norm is as it comes; and 
 takes the steps, since they are few.
 """
 
-import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -33,19 +32,17 @@ RATE = 0.512  # per 256 patches: 0.002 for one
 class Geometry(NamedTuple):
     """The shape of patches and the steps between test patches, in voxels.
 
-    And the width of the network, and how many seeds are run at the most: a volume costs
-    several times what a slice does.
+    And the width of the network.
     """
 
     shape: tuple[int, int, int]
     step: tuple[int, int, int]
     width: int
-    seeds: int
 
 
 GEOMETRIES = {
-    "2d": Geometry(shape=(32, 32, 1), step=(32, 32, 4), width=16, seeds=3),
-    "3d": Geometry(shape=(16, 16, 16), step=(16, 16, 16), width=8, seeds=3),
+    "2d": Geometry(shape=(32, 32, 1), step=(32, 32, 4), width=16),
+    "3d": Geometry(shape=(16, 16, 16), step=(16, 16, 16), width=8),
 }
 SIZES = {
     "default": Size(epochs=16, batches=(2, 1), seeds=3),
@@ -82,20 +79,16 @@ def configs(norms: tuple[str, ...], size: Size) -> list[Config]:
     Raises:
       ValueError: a batch does not divide the patches of an epoch.
     """
-    return [
-        config
-        for name, geometry in GEOMETRIES.items()
-        for config in plan.grid(
-            norms,
-            dataclasses.replace(size, seeds=min(size.seeds, geometry.seeds)),
-            dict.fromkeys(norms, RATE),
-            networks=(name,),
-            devices=DEVICES,
-            epoch_examples=EPOCH,
-            evaluation_batch=EVALUATION_BATCH,
-            **plan.ADAM,
-        )
-    ]
+    return plan.grid(
+        norms,
+        size,
+        dict.fromkeys(norms, RATE),
+        networks=tuple(GEOMETRIES),
+        devices=DEVICES,
+        epoch_examples=EPOCH,
+        evaluation_batch=EVALUATION_BATCH,
+        **plan.ADAM,
+    )
 
 
 __all__ = ["CLASSES", "GEOMETRIES", "NORMS", "SIZES", "configs", "network", "split"]

@@ -46,7 +46,8 @@ def caption(record: results.Record) -> str:
         f"{results.last_epochs(first['epochs'])} of {first['epochs']} epochs of "
         f"{first['epoch_examples']:,} examples. {first['devices']} devices under "
         f"{first['parallelism']}; peak learning rate per 256 examples {stated}. "
-        f"{ghosts}{stamp['device']}, jax {stamp['versions']['jax']}, {stamp['date'][:10]}."
+        f"{ghosts}{stamp['device']}, jax {stamp['versions']['jax']}, "
+        f"{stamp['date'][:10]}."
     )
 
 

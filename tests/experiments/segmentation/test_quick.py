@@ -47,7 +47,7 @@ class TestQuick(quick.Quick):
             "TEST": (15, 23),
             "SHOWN": 8,
             "EPOCH": 32,
-            "GEOMETRIES": {k: recipe.Geometry(*v, 8, 1) for k, v in shapes.items()},
+            "GEOMETRIES": {k: recipe.Geometry(*v, 8) for k, v in shapes.items()},
             "network": lambda _, **kinds: Network(**kinds),
         }.items():
             patch.setattr(recipe, name, value)
