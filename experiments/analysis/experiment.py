@@ -87,10 +87,7 @@ def work(size_name: str, out: pathlib.Path) -> Record:
     }
     record["seconds"] = round(time.monotonic() - began, 1)
     record["memory_gb"] = round(session.peak_memory_gb(), 2)
-    path = records.write(out / f"{size_name}.json", record)
-    report.figure(record, path.with_suffix(".png"))
-    print(f"{report.table(record)}\n\nwrote {path} and {path.with_suffix('.png')}")
-    return record
+    return session.finish(out, record, figure=report.figure, tell=report.table)
 
 
 EXPERIMENT = Experiment(

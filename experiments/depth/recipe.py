@@ -17,7 +17,7 @@ RESIDUAL = ("bn", "gn")  # without a norm, blocks that start at zero do not comp
 VGG_RATES = {"none": 0.1, "bn": 0.1, "gn": 0.1}
 
 SIZES = {
-    "default": Size(epochs=5, batches=(32, 2), seeds=2, examples=5120),
+    "default": Size(epochs=30, batches=(32, 2), seeds=3, examples=5120),
     "quick": Size(epochs=1, batches=(32,), seeds=1, examples=512),
     "full": Size(epochs=60, batches=(32, 2), seeds=3),
 }

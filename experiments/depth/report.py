@@ -108,7 +108,11 @@ def figure(record: Record, path: pathlib.Path) -> None:
                 figures.epochs(ax, {f"{q}%": values}, color="black", linestyle=style)
             ax.set_title(f"VGG, {TITLES[norm]}", fontsize=9)
             ax.set_ylabel("last convolution's output")
-        panels[0].legend(title="percentile", ncols=2)
+            ax.sharey(panels[0])
+        # Where the lines leave room: batch norm's stay close together.
+        panels[min(1, len(norms) - 1)].legend(
+            title="percentile", ncols=2, loc="upper right"
+        )
         last = panels[-1]
         for norm in ("bn", "gn"):
             row = {b: c for (k, n, b), c in cells.items() if (k, n) == ("resnet", norm)}

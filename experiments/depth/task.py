@@ -20,9 +20,9 @@ class Watched(Classification):
 
     def evaluate(self, params: Any, stats: Any, batch: Batch) -> dict[str, jax.Array]:
         """The sums of `Classification`, and the features with their labels."""
-        _, state = self._model(training=False).apply(
+        _, state = self.model(training=False).apply(
             {"params": params, "batch_stats": stats},
-            self._standardised(batch.images),
+            self.standardised(batch.images),
             mutable=["intermediates"],
         )
         (features,) = state["intermediates"]["last"]

@@ -1,14 +1,12 @@
 """The lab record: detection at one and two pictures per device, and what came out."""
 
 import pathlib
-from collections.abc import Sequence
 
 from experiments import lab
 from experiments.detection import recipe, report
-from experiments.lab import Record, Verdict, options
+from experiments.lab import Options, Record, Verdict
 from experiments.lab.results import exceeds
 
-PROG = "python -m experiments detection"
 PAPER = """
 | Mask R-CNN on COCO, box AP | frozen batch norm (BN*) | group norm |
 |---|---|---|
@@ -40,12 +38,10 @@ of Adam 7.7. So Adam takes the steps.
 """
 
 
-def run(argv: Sequence[str]) -> int:
-    """Runs the experiment from a command line."""
-    from experiments.detection import session
-
-    command = lab.Command(
-        prog=PROG,
+def command() -> lab.Command:
+    """What the command line takes."""
+    return lab.Command(
+        prog="python -m experiments detection",
         description="Trains a detector of trees on one site at 16 tiles per device, "
         "then on another at one or two, with batch norm frozen, batch norm and group "
         "norm, and ends with a record and a figure. The pictures come by: python -m "
@@ -57,8 +53,13 @@ def run(argv: Sequence[str]) -> int:
         quick="one batch size, two epochs",
         datasets=(),
     )
-    asked = options.parse(argv, command)
-    return lab.conduct(session.run, asked, argv, PROG)
+
+
+def work(asked: Options) -> Record:
+    """Trains all runs and writes record and figure."""
+    from experiments.detection import session
+
+    return session.run(asked)
 
 
 def verdicts(record: Record) -> list[Verdict]:
@@ -91,7 +92,7 @@ EXPERIMENT = lab.Experiment(
     source="section 4.2",
     paper=PAPER,
     folder=pathlib.Path(__file__).parent,
-    run=run,
+    run=lab.runner(command, work),
     table=report.table,
     caption=report.caption,
     verdicts=verdicts,

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from experiments.data.trees import Picture
 from experiments.detection import tiles
-from experiments.lab.options import Size
+from experiments.lab import Size, plan
 from experiments.training import Config
 from flax_gn import models
 
@@ -89,9 +89,8 @@ def first(norm: str, seed: int, epochs: int) -> Config:
         epochs=epochs,
         epoch_examples=EPOCH,
         rate=RATE_FIRST,
-        warmup=0.1,
-        optimizer="adam",
         evaluation_batch=EVALUATION_BATCH,
+        **plan.ADAM,
     )
 
 
@@ -101,20 +100,12 @@ def configs(norms: tuple[str, ...], size: Size) -> list[Config]:
     Raises:
       ValueError: a batch does not divide the tiles of an epoch.
     """
-    return [
-        Config(
-            norm=norm,
-            batch=batch,
-            devices=DEVICES,
-            seed=seed,
-            epochs=size.epochs,
-            epoch_examples=EPOCH,
-            rate=RATE,
-            warmup=0.1,
-            optimizer="adam",
-            evaluation_batch=EVALUATION_BATCH,
-        )
-        for norm in norms
-        for batch in size.batches
-        for seed in range(size.seeds)
-    ]
+    return plan.grid(
+        norms,
+        size,
+        dict.fromkeys(norms, RATE),
+        devices=DEVICES,
+        epoch_examples=EPOCH,
+        evaluation_batch=EVALUATION_BATCH,
+        **plan.ADAM,
+    )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import lab, records
+from experiments import lab
 from experiments.data import trees
 from experiments.detection import recipe, report
 from experiments.detection.pretraining import Pretraining
@@ -81,13 +81,7 @@ def run(options: lab.Options) -> lab.Record:
         },
     }
     record["seconds"] = _seconds(record)
-    path = records.write(options.out / f"{options.size_name}.json", record)
-    figure = report.figure(record, path.with_suffix(".png"))
-    print(f"\n{report.table(record)}")
-    if options.size_name == "quick":
-        print("A quick run is too short to settle anything: leave --quick out.")
-    print(f"\nwrote {path} and {figure}")
-    return record
+    return session.finish(options.out, record, figure=report.figure, tell=report.table)
 
 
 def _first(pretraining: Pretraining, norm: str, seed: int) -> lab.Record:

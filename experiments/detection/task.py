@@ -1,7 +1,6 @@
 """Detection in tiles, as a task for the trainer."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -14,26 +13,16 @@ from experiments.data.trees import Picture
 from experiments.detection import boxes as box
 from experiments.detection import metric, targets, tiles
 from experiments.detection.losses import Losses, losses
-from experiments.training import Config, patches
-from experiments.training.norms import NORMS
+from experiments.training import Config, examples
+from experiments.training.networked import Networked
 
 Tree = Any
 MOST_FOUND = 100  # boxes in a tile, by score; COCO counts as many
 OVERLAP = 0.5  # intersection over union above which the lower score goes
 
 
-def frozen(training: bool) -> Callable[..., nn.Module]:
-    """Batch norm that never looks at its batch; its scale and shift still learn."""
-    del training
-    return NORMS["bn"](False)
-
-
-# What the experiment compares; "frozen" is the paper's BN*.
-DETECTION_NORMS = {"frozen": frozen, "bn": NORMS["bn"], "gn": NORMS["gn"]}
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
-class Detection:
+class Detection(Networked):
     """Trains a network to draw boxes around the objects of one class.
 
     Attributes:
@@ -41,7 +30,7 @@ class Detection:
       test: the tiles to be tested on.
       shape: of all tiles.
       network: makes the network, `flax_gn.models.FCOS`, from ``norm`` and ``conv``.
-      norm: a name of `DETECTION_NORMS`.
+      norm: a name of `NORMS`; "frozen" is the paper's BN*.
       start: initial parameters and running averages by seed; by default drawn at
         random.
     """
@@ -57,32 +46,22 @@ class Detection:
         """Initial parameters and running averages."""
         if self.start is not None:
             return self.start(seed)
-        variables = self._init(jax.random.key(seed, impl="rbg"))
-        return variables["params"], variables.get("batch_stats", {})
+        return super().init(seed)
 
     def loss(
         self, params: Tree, stats: Tree, batch: tiles.Tiles
     ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
         """The detector's loss, of all tiles together, as FCOS does."""
-        levels, state = self._model(training=True).apply(
-            {"params": params, "batch_stats": stats},
-            _scaled(batch.images),
-            mutable=["batch_stats"],
-        )
+        levels, stats = self.trained(params, stats, _scaled(batch.images))
         each = self._losses(levels, batch.boxes)
         loss = jax.tree.map(jnp.sum, each).total()
-        return loss, (
-            state.get("batch_stats", {}),
-            {"loss": loss * len(batch.images)},
-        )
+        return loss, (stats, {"loss": loss * len(batch.images)})
 
     def evaluate(
         self, params: Tree, stats: Tree, batch: tiles.Tiles
     ) -> dict[str, jax.Array]:
         """Of each tile its loss, and the boxes that were found; score 0 means none."""
-        levels: Any = self._model(training=False).apply(
-            {"params": params, "batch_stats": stats}, _scaled(batch.images)
-        )
+        levels = self.tested(params, stats, _scaled(batch.images))
         found, scores = jax.vmap(self._decoded)(*_flat(levels))
         each = self._losses(levels, batch.boxes)
         return {"loss": jax.vmap(Losses.total)(each), "boxes": found, "scores": scores}
@@ -103,13 +82,7 @@ class Detection:
 
     def evaluation_batches(self, size: int) -> Iterator[tiles.Tiles]:
         """The test tiles in equal batches, padded at the end."""
-        for start in range(0, len(self.test.images), size):
-            part = jax.tree.map(lambda a, s=start: a[s : s + size], self.test)
-            missing = size - len(part.images)
-            yield jax.tree.map(
-                lambda a, m=missing: np.pad(a, [(0, m)] + [(0, 0)] * (a.ndim - 1)),
-                part,
-            )
+        return examples.batches(self.test, size, tiles.Tiles(0, 0))
 
     def metrics(self, outputs: Iterable[dict[str, np.ndarray]]) -> dict[str, float]:
         """Mean loss, and average precision as COCO defines it."""
@@ -133,25 +106,15 @@ class Detection:
         there = np.concatenate(rows)[: len(self.test.images)]  # the rest is padding
         return [row[row[:, 4] > 0] for row in there]
 
-    @functools.cached_property
-    def _init(self) -> Callable[[jax.Array], dict[str, Any]]:
-        images = jnp.zeros((1, self.shape.side, self.shape.side, 3))
-        model = self._model(training=True)
-        return jax.jit(lambda key: model.init(key, images))
+    @property
+    def example(self) -> jax.Array:
+        """A tile."""
+        return jnp.zeros((1, self.shape.side, self.shape.side, 3))
 
     @property
     def _strides(self) -> tuple[int, ...]:
-        model: Any = self._model(training=False)
+        model: Any = self.model(training=False)
         return model.strides
-
-    def _model(self, *, training: bool) -> nn.Module:
-        on_cpu = jax.default_backend() == "cpu"
-        return self.network(
-            norm=DETECTION_NORMS[self.norm](training),
-            conv=functools.partial(
-                nn.Conv, conv_general_dilated=patches.conv if on_cpu else None
-            ),
-        )
 
     def _losses(self, levels: Any, boxes: jax.Array) -> Losses:
         """Of each tile."""

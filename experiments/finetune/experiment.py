@@ -5,7 +5,6 @@ python -m experiments finetune
 """
 
 import pathlib
-from collections.abc import Sequence
 
 from experiments import lab
 from experiments.finetune import recipe, report
@@ -30,13 +29,12 @@ most of what is left; but they do not bring it ahead. Standardising the weights 
 network that was trained without discards the scales that its norms were fitted to, so
 that it begins anew from the kernels' directions.
 """
-PROG = "python -m experiments finetune"
 
 
 def command() -> lab.Command:
     """What the command line takes."""
     return lab.Command(
-        prog=PROG,
+        prog="python -m experiments finetune",
         description="Trains with batch norm at 32 examples per device, and goes on at "
         "2 with batch norm, frozen batch norm, group norm, and group norm with weight "
         "standardisation.",
@@ -47,13 +45,6 @@ def command() -> lab.Command:
         full="five seeds, 60 and 10 epochs: for an accelerator",
         out=pathlib.Path("runs") / "finetune",
     )
-
-
-def run(argv: Sequence[str]) -> int:
-    """Runs the experiment with a command line."""
-    from experiments.lab import options
-
-    return lab.conduct(work, options.parse(argv, command()), argv, PROG)
 
 
 def work(asked: Options) -> lab.Record:
@@ -105,7 +96,7 @@ EXPERIMENT = Experiment(
     source="tables 4 and 5",
     paper=PAPER,
     folder=pathlib.Path(__file__).parent,
-    run=run,
+    run=lab.runner(command, work),
     table=report.table,
     caption=report.caption,
     verdicts=report.verdicts,

@@ -5,7 +5,6 @@ python -m experiments groups
 """
 
 import pathlib
-from collections.abc import Sequence
 
 from experiments import lab
 from experiments.groups import recipe, report
@@ -34,13 +33,12 @@ error, down to one. Ten epochs are 390 steps, and the errors are far from where 
 would settle. The spread of the large groups is one seed of three, which starts slowly
 in all of them: what small groups gain here is a quick and steady start.
 """
-PROG = "python -m experiments groups"
 
 
 def command() -> lab.Command:
     """What the command line takes."""
     return lab.Command(
-        prog=PROG,
+        prog="python -m experiments groups",
         description="Trains with 64 to 1 groups, and with 64 to 1 channels in a group: "
         "the paper's table 3.",
         norms=recipe.NORMS,
@@ -50,13 +48,6 @@ def command() -> lab.Command:
         full="five seeds, 60 epochs: for an accelerator, with --dataset fashion-mnist",
         out=pathlib.Path("runs") / "groups",
     )
-
-
-def run(argv: Sequence[str]) -> int:
-    """Runs the experiment with a command line."""
-    from experiments.lab import options
-
-    return lab.conduct(work, options.parse(argv, command()), argv, PROG)
 
 
 def work(asked: Options) -> lab.Record:
@@ -87,7 +78,7 @@ EXPERIMENT = Experiment(
     source="table 3",
     paper=PAPER,
     folder=pathlib.Path(__file__).parent,
-    run=run,
+    run=lab.runner(command, work),
     table=report.table,
     caption=report.caption,
     verdicts=report.verdicts,

@@ -47,8 +47,8 @@ def verdicts(record: Record) -> list[Verdict]:
     layer, instance = groups[1], channels[1]
     several = [cell for count, cell in groups.items() if count > 1]
     wide = [cell for count, cell in channels.items() if count > 1]
-    shrinking = [channels[count] for count in (8, 4, 2, 1)]
-    return [
+    few = (8, 4, 2, 1)
+    found = [
         Verdict(
             "every number of groups beats layer norm, which is one group",
             "24.1 to 24.7 against 25.3%",
@@ -61,16 +61,22 @@ def verdicts(record: Record) -> list[Verdict]:
             f"{_range(wide)} against {instance}%",
             all(results.exceeds(instance, cell) for cell in wide),
         ),
-        Verdict(
-            "the error grows as groups shrink from 8 channels to 1",
-            "24.3, 24.8, 25.6, 28.4%",
-            ", ".join(f"{cell.mean:.1f}" for cell in shrinking) + "%",
-            all(
-                results.exceeds(later, earlier)
-                for earlier, later in itertools.pairwise(shrinking)
-            ),
-        ),
     ]
+    if channels.keys() >= set(few):  # a quick run has the ends alone
+        shrinking = [channels[count] for count in few]
+        grows = all(
+            results.exceeds(later, earlier)
+            for earlier, later in itertools.pairwise(shrinking)
+        )
+        found.append(
+            Verdict(
+                "the error grows as groups shrink from 8 channels to 1",
+                "24.3, 24.8, 25.6, 28.4%",
+                ", ".join(f"{cell.mean:.1f}" for cell in shrinking) + "%",
+                grows,
+            )
+        )
+    return found
 
 
 def figure(record: Record, path: pathlib.Path) -> None:

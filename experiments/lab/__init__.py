@@ -1,6 +1,6 @@
 """What every experiment shares: how it is described, run, recorded, drawn and told."""
 
-from experiments.lab.command import conduct
+from experiments.lab.command import conduct, runner
 from experiments.lab.experiment import Experiment, Record, Verdict
 from experiments.lab.options import Command, Options, Size
 from experiments.lab.refusal import RefusalError
@@ -14,4 +14,5 @@ __all__ = [
     "Size",
     "Verdict",
     "conduct",
+    "runner",
 ]

@@ -5,8 +5,27 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from experiments.lab.options import Options
+from experiments.lab import options
+from experiments.lab.options import Command, Options
 from experiments.lab.refusal import RefusalError
+
+
+def runner(
+    command: Callable[[], Command], work: Callable[[Options], Any]
+) -> Callable[[Sequence[str]], int]:
+    """Makes the `Experiment.run` that reads a command line and conducts ``work``.
+
+    Args:
+      command: what the command line takes.
+      work: runs the experiment; it imports jax when it is called, not before.
+    """
+
+    def run(argv: Sequence[str]) -> int:
+        described = command()
+        asked = options.parse(argv, described)
+        return conduct(work, asked, argv, described.prog)
+
+    return run
 
 
 def conduct(

@@ -12,6 +12,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "ln": {"color": "#4d4d4d", "marker": "^", "linestyle": ":"},
     "in": {"color": "#888888", "marker": "v", "linestyle": "-."},
     "sync": {"color": "#e08214", "marker": "D", "linestyle": (0, (5, 1, 1, 1, 1, 1))},
+    "ghost": {"color": "#b2182b", "marker": "d", "linestyle": (0, (3, 1, 1, 1))},
     "frozen": {"color": "#35978f", "marker": "P", "linestyle": (0, (8, 2))},
     "none": {"color": "#000000", "marker": "x", "linestyle": (0, (1, 3))},
 }

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from experiments import data, records
+from experiments import data
 from experiments.lab import session
 from experiments.lab.experiment import Record
 from experiments.lab.options import Options
@@ -56,10 +56,4 @@ def run(
         return tasks[key]
 
     record = session.train(options, planned, of, row=row, measure=measure)
-    path = records.write(options.out / f"{options.size_name}.json", record)
-    figure(record, path.with_suffix(".png"))
-    print(f"\n{tell(record)}")
-    if options.size_name == "quick":
-        print("A quick run is too short to settle anything: leave --quick out.")
-    print(f"\nwrote {path} and {path.with_suffix('.png')}")
-    return record
+    return session.finish(options.out, record, figure=figure, tell=tell)

@@ -7,6 +7,9 @@ from experiments.lab.options import Size
 from experiments.training import Config
 from experiments.training.config import epoch_examples
 
+# Where steps are few.
+ADAM: dict[str, Any] = {"optimizer": "adam", "warmup": 0.1}
+
 
 def configs(
     norms: Sequence[str],
@@ -15,19 +18,17 @@ def configs(
     *,
     devices: int,
     available: int,
-    networks: Sequence[str] = ("",),
     **settings: Any,
 ) -> list[Config]:
-    """One config per network, norm, batch and seed; all see the same examples.
+    """A `grid` whose epochs hold as many examples as every batch divides.
 
     Args:
-      norms: by name.
-      size: epochs, batches, seeds.
-      rates: peak learning rate of each norm, for 256 examples.
+      norms: as for `grid`.
+      size: likewise.
+      rates: likewise.
       devices: that share a step.
       available: training examples.
-      networks: by name, where runs differ in it.
-      **settings: other fields of the configs.
+      **settings: as for `grid`.
 
     Raises:
       ValueError: there are fewer examples than the largest batch takes.
@@ -36,14 +37,35 @@ def configs(
         min(available, size.examples or available),
         [batch * devices for batch in size.batches],
     )
+    return grid(norms, size, rates, devices=devices, epoch_examples=taken, **settings)
+
+
+def grid(
+    norms: Sequence[str],
+    size: Size,
+    rates: Mapping[str, float],
+    *,
+    networks: Sequence[str] = ("",),
+    **settings: Any,
+) -> list[Config]:
+    """One config per network, norm, batch and seed.
+
+    Args:
+      norms: by name.
+      size: epochs, batches, seeds.
+      rates: peak learning rate of each norm, for 256 examples.
+      networks: by name, where runs differ in it.
+      **settings: other fields of the configs.
+
+    Raises:
+      ValueError: a batch does not divide the examples of an epoch.
+    """
     return [
         Config(
             norm=norm,
             batch=batch,
-            devices=devices,
             seed=seed,
             epochs=size.epochs,
-            epoch_examples=taken,
             rate=rates[norm],
             network=network,
             **settings,

@@ -71,6 +71,30 @@ def train(
     return record
 
 
+def finish(
+    out: pathlib.Path,
+    record: Record,
+    *,
+    figure: Callable[[Record, pathlib.Path], Any],
+    tell: Callable[[Record], str],
+) -> Record:
+    """Writes a record and draws its figure into the folder ``out``, and says so.
+
+    Args:
+      out: a folder.
+      record: with its "size", which names the files.
+      figure: draws the record.
+      tell: the record in words, for the terminal.
+    """
+    path = records.write(out / f"{record['size']}.json", record)
+    figure(record, path.with_suffix(".png"))
+    print(f"\n{tell(record)}")
+    if record["size"] == "quick":
+        print("A quick run is too short to settle anything: leave --quick out.")
+    print(f"\nwrote {path} and {path.with_suffix('.png')}")
+    return record
+
+
 def peak_memory_gb() -> float:
     """The most memory that this process has held so far, in GB of 10^9 bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

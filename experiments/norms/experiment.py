@@ -5,7 +5,6 @@ python -m experiments norms
 """
 
 import pathlib
-from collections.abc import Sequence
 
 from experiments import lab
 from experiments.lab import Experiment, Options
@@ -29,13 +28,12 @@ it. What is short at this size is steps: 39 an epoch, where the paper has 5,000.
 examples per device, with 16 times the steps and nothing else changed, group norm's
 error falls to batch norm's (`small_batch`).
 """
-PROG = "python -m experiments norms"
 
 
 def command() -> lab.Command:
     """What the command line takes."""
     return lab.Command(
-        prog=PROG,
+        prog="python -m experiments norms",
         description="Trains with batch, layer, instance and group norm at 32 examples "
         "per device: the paper's table 1 and figure 4.",
         norms=recipe.NORMS,
@@ -44,13 +42,6 @@ def command() -> lab.Command:
         full="five seeds, 90 epochs: for an accelerator, with --dataset fashion-mnist",
         out=pathlib.Path("runs") / "norms",
     )
-
-
-def run(argv: Sequence[str]) -> int:
-    """Runs the experiment with a command line."""
-    from experiments.lab import options
-
-    return lab.conduct(work, options.parse(argv, command()), argv, PROG)
 
 
 def work(asked: Options) -> lab.Record:
@@ -81,7 +72,7 @@ EXPERIMENT = Experiment(
     source="table 1 and figure 4",
     paper=PAPER,
     folder=pathlib.Path(__file__).parent,
-    run=run,
+    run=lab.runner(command, work),
     table=report.table,
     caption=report.caption,
     verdicts=report.verdicts,

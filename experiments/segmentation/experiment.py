@@ -5,14 +5,12 @@ python -m experiments segmentation
 """
 
 import pathlib
-from collections.abc import Sequence
 
 from experiments import lab
-from experiments.lab import Record, Verdict, options
+from experiments.lab import Options, Record, Verdict
 from experiments.lab.results import Cell, exceeds
 from experiments.segmentation import recipe, report
 
-PROG = "python -m experiments segmentation"
 PAPER = """
 | Mask R-CNN on COCO, mask AP | frozen batch norm (BN*) | group norm |
 |---|---|---|
@@ -28,17 +26,14 @@ The network, a U-Net, and the data are others than the paper's, and far smaller:
 brain, the mean of 152, at 2 mm per voxel. Its back is trained on, its front is tested
 on, with 24 mm between. Batch norm is not frozen, since nothing was trained before; when
 it is tested, it uses the running averages of its statistics (momentum 0.9), as always.
-Both norms have one learning rate, for which nothing was searched. Volumes have one
-seed, so that what is said of them is one pair of runs.
+Both norms have one learning rate, for which nothing was searched.
 """
 
 
-def run(argv: Sequence[str]) -> int:
-    """Runs the experiment from a command line."""
-    from experiments.segmentation import session
-
-    command = lab.Command(
-        prog=PROG,
+def command() -> lab.Command:
+    """What the command line takes."""
+    return lab.Command(
+        prog="python -m experiments segmentation",
         description="Trains U-Nets of two and three dimensions to tell grey and white "
         "matter apart, with batch norm and group norm, at one and two patches per "
         "device. The brain comes by: python -m experiments.data brain",
@@ -49,8 +44,13 @@ def run(argv: Sequence[str]) -> int:
         quick="one batch size, one epoch",
         datasets=(),
     )
-    asked = options.parse(argv, command)
-    return lab.conduct(session.run, asked, argv, PROG)
+
+
+def work(asked: Options) -> Record:
+    """Trains all runs and writes record and figure."""
+    from experiments.segmentation import session
+
+    return session.run(asked)
 
 
 def verdicts(record: Record) -> list[Verdict]:
@@ -98,7 +98,7 @@ EXPERIMENT = lab.Experiment(
     source="section 4.2",
     paper=PAPER,
     folder=pathlib.Path(__file__).parent,
-    run=run,
+    run=lab.runner(command, work),
     table=report.table,
     caption=report.caption,
     verdicts=verdicts,

@@ -14,7 +14,7 @@ import functools
 from typing import NamedTuple
 
 from experiments.data.brain import CLASSES, Volume
-from experiments.lab.options import Size
+from experiments.lab import Size, plan
 from experiments.training import Config
 from flax_gn import models
 
@@ -32,19 +32,17 @@ RATE = 0.512  # per 256 patches: 0.002 for one
 class Geometry(NamedTuple):
     """The shape of patches and the steps between test patches, in voxels.
 
-    And the width of the network, and how many seeds are run at the most: a volume costs
-    several times what a slice does.
+    And the width of the network.
     """
 
     shape: tuple[int, int, int]
     step: tuple[int, int, int]
     width: int
-    seeds: int
 
 
 GEOMETRIES = {
-    "2d": Geometry(shape=(32, 32, 1), step=(32, 32, 4), width=16, seeds=3),
-    "3d": Geometry(shape=(16, 16, 16), step=(16, 16, 16), width=8, seeds=1),
+    "2d": Geometry(shape=(32, 32, 1), step=(32, 32, 4), width=16),
+    "3d": Geometry(shape=(16, 16, 16), step=(16, 16, 16), width=8),
 }
 SIZES = {
     "default": Size(epochs=16, batches=(2, 1), seeds=3),
@@ -81,25 +79,16 @@ def configs(norms: tuple[str, ...], size: Size) -> list[Config]:
     Raises:
       ValueError: a batch does not divide the patches of an epoch.
     """
-    return [
-        Config(
-            norm=norm,
-            batch=batch,
-            devices=DEVICES,
-            seed=seed,
-            epochs=size.epochs,
-            epoch_examples=EPOCH,
-            rate=RATE,
-            warmup=0.1,
-            optimizer="adam",
-            network=name,
-            evaluation_batch=EVALUATION_BATCH,
-        )
-        for name, geometry in GEOMETRIES.items()
-        for norm in norms
-        for batch in size.batches
-        for seed in range(min(size.seeds, geometry.seeds))
-    ]
+    return plan.grid(
+        norms,
+        size,
+        dict.fromkeys(norms, RATE),
+        networks=tuple(GEOMETRIES),
+        devices=DEVICES,
+        epoch_examples=EPOCH,
+        evaluation_batch=EVALUATION_BATCH,
+        **plan.ADAM,
+    )
 
 
 __all__ = ["CLASSES", "GEOMETRIES", "NORMS", "SIZES", "configs", "network", "split"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import lab, records
+from experiments import lab
 from experiments.data import brain
 from experiments.lab import session
 from experiments.segmentation import patches, recipe, report
@@ -76,10 +76,7 @@ def run(options: lab.Options) -> lab.Record:
             "labels": encoded(test.labels[:, :, recipe.SHOWN]),
         },
     }
-    path = records.write(options.out / f"{options.size_name}.json", record)
-    report.figure(record, path.with_suffix(".png"))
-    print(f"\n{report.table(record)}\n\nwrote {path} and {path.with_suffix('.png')}")
-    return record
+    return session.finish(options.out, record, figure=report.figure, tell=report.table)
 
 
 def encoded(picture: np.ndarray) -> dict[str, Any]:

@@ -14,14 +14,14 @@ from flax import linen as nn
 from experiments.data.brain import Volume
 from experiments.segmentation import metric
 from experiments.segmentation.patches import PADDING, Patches, cut, drawn
-from experiments.training import NORMS, Config
-from experiments.training import patches as by_patches
+from experiments.training import Config, examples
+from experiments.training.networked import Networked
 
 Tree = Any
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Segmentation:
+class Segmentation(Networked):
     """Trains a network to name the class of each voxel.
 
     Attributes:
@@ -42,35 +42,21 @@ class Segmentation:
     network: Callable[..., nn.Module]
     norm: str
 
-    def init(self, seed: int) -> tuple[Tree, Tree]:
-        """Initial parameters and running averages."""
-        variables = self._init(jax.random.key(seed, impl="rbg"))
-        return variables["params"], variables.get("batch_stats", {})
-
     def loss(
         self, params: Tree, stats: Tree, batch: Patches
     ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
         """Mean cross-entropy of the voxels."""
-        logits, state = self._model(training=True).apply(
-            {"params": params, "batch_stats": stats},
-            _scaled(batch.images),
-            mutable=["batch_stats"],
-        )
+        logits, stats = self.trained(params, stats, _scaled(batch.images))
         loss = optax.softmax_cross_entropy_with_integer_labels(
             logits, batch.labels.astype(jnp.int32)
         ).mean()
-        return loss, (
-            state.get("batch_stats", {}),
-            {"loss": loss * len(batch.images)},
-        )
+        return loss, (stats, {"loss": loss * len(batch.images)})
 
     def evaluate(
         self, params: Tree, stats: Tree, batch: Patches
     ) -> dict[str, jax.Array]:
         """The summed loss, the confusion matrix, and the class said of each voxel."""
-        logits: Any = self._model(training=False).apply(
-            {"params": params, "batch_stats": stats}, _scaled(batch.images)
-        )
+        logits = self.tested(params, stats, _scaled(batch.images))
         there = batch.labels != PADDING
         labels = jnp.where(there, batch.labels, 0).astype(jnp.int32)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
@@ -99,14 +85,8 @@ class Segmentation:
 
     def evaluation_batches(self, size: int) -> Iterator[Patches]:
         """The test patches in equal batches, padded at the end."""
-        for start in range(0, len(self.corners), size):
-            part = cut(self.test, self.corners[start : start + size], self.shape)
-            missing = [(0, size - len(part.images))]
-            missing += [(0, 0)] * (part.images.ndim - 1)
-            yield Patches(
-                np.pad(part.images, missing),
-                np.pad(part.labels, missing, constant_values=PADDING),
-            )
+        test = cut(self.test, self.corners, self.shape)
+        return examples.batches(test, size, Patches(0, PADDING))
 
     def metrics(self, outputs: Iterable[dict[str, np.ndarray]]) -> dict[str, float]:
         """Loss per voxel, mean IoU of all classes, mean Dice of all but the first."""
@@ -131,21 +111,16 @@ class Segmentation:
         """Where there is brain to train on."""
         return np.argwhere(self.train.image > 0)
 
-    @functools.cached_property
-    def _init(self) -> Callable[[jax.Array], dict[str, Any]]:
+    @property
+    def example(self) -> jax.Array:
+        """A patch, without its side of 1."""
         sides = [side for side in self.shape if side > 1]
-        model = self._model(training=True)
-        return jax.jit(lambda key: model.init(key, jnp.zeros((1, *sides, 1))))
+        return jnp.zeros((1, *sides, 1))
 
-    def _model(self, *, training: bool) -> nn.Module:
-        on_cpu = jax.default_backend() == "cpu"
-        return self.network(
-            norm=NORMS[self.norm](training),
-            conv=functools.partial(
-                nn.Conv, conv_general_dilated=by_patches.conv if on_cpu else None
-            ),
-            classes=self.classes,
-        )
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The number of classes."""
+        return {"classes": self.classes}
 
 
 def _scaled(images: jax.Array) -> jax.Array:

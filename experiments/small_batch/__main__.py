@@ -2,7 +2,7 @@
 
     python -m experiments.small_batch --quick    # 1 minute of processor time
     python -m experiments.small_batch            # 4 minutes
-    python -m experiments.small_batch --full     # 21 minutes
+    python -m experiments.small_batch --full     # 25 minutes
     python -m experiments.small_batch report --readme README.md
 
 The figure is that of the paper (Wu & He, "Group Normalization", ECCV 2018, figure 1),

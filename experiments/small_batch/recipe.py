@@ -17,17 +17,28 @@ examples per device than at 2, and 10,000 images give few steps to begin with. S
 batches gain from that, whatever the norm; group norm shows how much.
 """
 
+import dataclasses
 import functools
 
 from experiments.lab import Size, plan
 from experiments.lab.results import last_epochs
+from experiments.small_batch.results import GHOST
 from experiments.training import Config
+from experiments.training.norms import GHOSTS
 from flax_gn import models
 
-__all__ = ["CHOICES", "NORMS", "RATES", "SIZES", "configs", "last_epochs", "network"]
+__all__ = [
+    "CHOICES",
+    "NORMS",
+    "RATES",
+    "SIZES",
+    "configs",
+    "last_epochs",
+    "network",
+]
 
 NORMS = ("bn", "gn")
-CHOICES = ("bn", "gn", "ln", "in", "sync")
+CHOICES = ("bn", "gn", "ln", "in", "sync", "ghost")
 BATCHES = (32, 8, 4, 2)  # examples per device
 # Per 256 examples: the best of search.RATES by search.json.
 RATES = {"bn": 0.8, "gn": 0.4}
@@ -46,7 +57,7 @@ network = functools.partial(
 SIZES = {
     "default": Size(epochs=15, batches=BATCHES, seeds=1),
     "quick": Size(epochs=2, batches=(32, 2), seeds=1),
-    "full": Size(epochs=30, batches=BATCHES, seeds=3),
+    "full": Size(epochs=30, batches=(32, 16, 8, 4, 2), seeds=3),
 }
 
 
@@ -60,6 +71,10 @@ def configs(
 ) -> list[Config]:
     """One config per norm, batch and seed; every one sees the same examples.
 
+    With "ghost" the batch is the largest throughout, and batch norm takes its
+    statistics over as many of its examples as the other norms have in theirs: the
+    noise of small batches without their many steps.
+
     Raises:
       ValueError: there are fewer examples than the largest batch takes, or "sync" is
         asked for where there are no devices to synchronise.
@@ -69,10 +84,28 @@ def configs(
             "expected --parallelism pmap with the norm 'sync'; under jit 'bn' itself "
             "sees the whole batch: ask for that one"
         )
-    return plan.configs(
-        norms,
+    largest = max(size.batches)
+    parts = [batch for batch in size.batches if batch < largest]
+    if GHOST in norms and not set(parts) <= set(GHOSTS):
+        raise ValueError(
+            f"expected batch sizes of {GHOSTS} below the largest for the norm "
+            f"{GHOST!r}, got {parts}"
+        )
+    made = plan.configs(
+        [norm for norm in norms if norm != GHOST],
         size,
         RATES | _OTHERS,
+        devices=devices,
+        available=available,
+        parallelism=parallelism,
+    )
+    if GHOST not in norms:
+        return made
+    ghosts = [f"{GHOST}{part}" for part in parts]
+    return made + plan.configs(
+        ghosts,
+        dataclasses.replace(size, batches=(largest,)),
+        dict.fromkeys(ghosts, RATES["bn"]),
         devices=devices,
         available=available,
         parallelism=parallelism,

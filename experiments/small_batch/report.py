@@ -28,16 +28,26 @@ def caption(record: results.Record) -> str:
     first = record["runs"][0]
     count = seeds(record)
     stamp = record["stamp"]
-    rates = {row["norm"]: row["rate"] for row in record["runs"]}
+    rates = {
+        results.statistics_of(row["norm"], row["batch"])[0]: row["rate"]
+        for row in record["runs"]
+    }
     stated = ", ".join(f"{rate:g} ({TITLES[norm]})" for norm, rate in rates.items())
     spread = "mean ± sample standard deviation" if count > 1 else "the error"
+    ghosts = (
+        "Ghost batches are parts of the largest batch, which is trained on throughout, "
+        "and batch norm has its statistics of each. "
+        if results.GHOST in rates
+        else ""
+    )
     return (
         f"Test error in percent on {record['dataset']}, {spread} of {count} "
         f"seed{'s' if count > 1 else ''}, each the median of the last "
         f"{results.last_epochs(first['epochs'])} of {first['epochs']} epochs of "
         f"{first['epoch_examples']:,} examples. {first['devices']} devices under "
         f"{first['parallelism']}; peak learning rate per 256 examples {stated}. "
-        f"{stamp['device']}, jax {stamp['versions']['jax']}, {stamp['date'][:10]}."
+        f"{ghosts}{stamp['device']}, jax {stamp['versions']['jax']}, "
+        f"{stamp['date'][:10]}."
     )
 
 
@@ -67,6 +77,7 @@ def outcome(record: results.Record) -> str:
     moves = [
         f"{TITLES[norm]} {row[last].mean - row[first].mean:+.1f}"
         for norm, row in cells.items()
+        if first in row
     ]
     return (
         f"Change in error from {first} to {last} examples per device, in points: "
@@ -114,11 +125,7 @@ def _curves(axes, record: results.Record, batches: list[int]) -> None:
     lowest = 100.0
     for norm in results.cells(record):
         for batch in dict.fromkeys((batches[0], batches[-1])):
-            curves = [
-                row["curve"]["test_errors"]
-                for row in record["runs"]
-                if (row["norm"], row["batch"]) == (norm, batch)
-            ]
+            curves = results.curves(record, norm, batch)
             if not curves:
                 continue
             mean = [100 * sum(at) / len(at) for at in zip(*curves, strict=True)]

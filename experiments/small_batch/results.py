@@ -10,8 +10,20 @@ from experiments.lab.results import Cell, final, last_epochs, row
 from experiments.lab.results import cells as by_key
 from experiments.training import Config
 
-__all__ = ["FOLDER", "Cell", "Record", "cells", "last_epochs", "read", "run"]
+__all__ = [
+    "FOLDER",
+    "GHOST",
+    "Cell",
+    "Record",
+    "cells",
+    "curves",
+    "last_epochs",
+    "read",
+    "run",
+    "statistics_of",
+]
 
+GHOST = "ghost"
 FOLDER = pathlib.Path(__file__).with_name("results")
 
 
@@ -31,10 +43,38 @@ def read(path: pathlib.Path) -> Record:
 
 
 def cells(record: Record) -> dict[str, dict[int, Cell]]:
-    """Test errors in percent by norm and then by batch, in the order of the runs."""
+    """Test errors in percent by norm and then by batch, in the order of the runs.
+
+    For batch norm of ghost batches it is theirs, and the whole batch the largest.
+    """
     found: dict[str, dict[int, Cell]] = {}
-    for (norm, batch), cell in by_key(
-        record, lambda r: (r["norm"], r["batch"])
-    ).items():
+    for (norm, batch), cell in by_key(record, _key).items():
         found.setdefault(norm, {})[batch] = cell
+    if GHOST in found and "bn" in found:
+        largest = max(found["bn"])
+        found[GHOST] = {largest: found["bn"][largest]} | found[GHOST]
     return found
+
+
+def curves(record: Record, norm: str, batch: int) -> list[list[float]]:
+    """Test errors by epoch, for each seed."""
+    return [
+        run["curve"]["test_errors"]
+        for run in record["runs"]
+        if _key(run) == (norm, batch)
+    ]
+
+
+def statistics_of(norm: str, batch: int) -> tuple[str, int]:
+    """The norm's name, and of how many examples a device has its statistics.
+
+    Example:
+      >>> statistics_of("bn", 32), statistics_of("ghost4", 32)
+      (('bn', 32), ('ghost', 4))
+    """
+    size = norm.removeprefix(GHOST)
+    return (norm, batch) if size == norm else (GHOST, int(size))
+
+
+def _key(run: Record) -> tuple[str, int]:
+    return statistics_of(run["norm"], run["batch"])

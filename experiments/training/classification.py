@@ -1,7 +1,6 @@
 """Classification of images, as a task for the trainer."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -12,9 +11,9 @@ import optax
 from flax import linen as nn
 
 from experiments.data import Dataset
-from experiments.training import examples, patches
+from experiments.training import examples
 from experiments.training.config import Config
-from experiments.training.norms import NORMS
+from experiments.training.networked import Networked
 from experiments.training.program import per_example
 
 Tree = Any
@@ -28,14 +27,14 @@ class Batch(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Classification:
+class Classification(Networked):
     """Trains a network to name the class of an image.
 
     Attributes:
       dataset: the images.
       network: makes the network, from ``norm``, ``conv`` and ``classes``.
       norm: a name of `NORMS`.
-      conv: makes the network's convolutions, as `flax.linen.Conv` does.
+      conv: makes its convolutions.
     """
 
     dataset: Dataset
@@ -43,42 +42,23 @@ class Classification:
     norm: str
     conv: Callable[..., nn.Module] = nn.Conv
 
-    def init(self, seed: int) -> tuple[Tree, Tree]:
-        """Initial parameters and running averages."""
-        # The default generator takes ten times longer to compile than this one.
-        key = jax.random.key(seed, impl="rbg")
-        variables = self._init(key)
-        return variables["params"], variables.get("batch_stats", {})
-
     def loss(
         self, params: Tree, stats: Tree, batch: Batch
     ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
         """Mean cross-entropy; new running averages and the sums to report."""
-        logits, state = self._model(training=True).apply(
-            {"params": params, "batch_stats": stats},
-            self._standardised(batch.images),
-            mutable=["batch_stats"],
-        )
+        images = self.standardised(batch.images)
+        logits, stats = self.trained(params, stats, images)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
-        sums = {
+        totals = {
             "loss": jnp.sum(losses),
             "errors": jnp.sum(logits.argmax(-1) != batch.labels),
         }
-        return jnp.mean(losses), (state.get("batch_stats", {}), sums)
+        return jnp.mean(losses), (stats, totals)
 
     def evaluate(self, params: Tree, stats: Tree, batch: Batch) -> dict[str, jax.Array]:
         """Sums over the examples of a batch that are not padding."""
-        logits: Any = self._model(training=False).apply(
-            {"params": params, "batch_stats": stats}, self._standardised(batch.images)
-        )
-        there = batch.labels >= 0
-        losses = optax.softmax_cross_entropy_with_integer_labels(
-            logits, jnp.where(there, batch.labels, 0)
-        )
-        return {
-            "loss": jnp.sum(jnp.where(there, losses, 0)),
-            "errors": jnp.sum(there & (logits.argmax(-1) != batch.labels)),
-        }
+        images = self.standardised(batch.images)
+        return sums(self.tested(params, stats, images), batch.labels)
 
     def training_batch(self, config: Config, epoch: int, start: int, n: int) -> Batch:
         """Examples ``start`` to ``start + n`` of an epoch."""
@@ -96,40 +76,45 @@ class Classification:
 
     def evaluation_batches(self, size: int) -> Iterator[Batch]:
         """The test set in equal batches, padded at the end."""
-        images, labels = self.dataset.test_images, self.dataset.test_labels
-        for start in range(0, len(images), size):
-            part = Batch(images[start : start + size], labels[start : start + size])
-            missing = size - len(part.labels)
-            yield Batch(
-                np.pad(part.images, ((0, missing), (0, 0), (0, 0), (0, 0))),
-                np.pad(part.labels, (0, missing), constant_values=-1),
-            )
+        test = Batch(self.dataset.test_images, self.dataset.test_labels)
+        return examples.batches(test, size, Batch(0, -1))
 
     def metrics(self, outputs: Iterable[dict[str, np.ndarray]]) -> dict[str, float]:
         """Loss and part of errors on the test set."""
         return per_example(outputs, len(self.dataset.test_labels))
 
-    @functools.cached_property
-    def _init(self) -> Callable[[jax.Array], dict[str, Any]]:
-        """Compiled once for all seeds."""
-        images = jnp.zeros((1, *self.dataset.train_images.shape[1:]))
-        model = self._model(training=True)
-        return jax.jit(lambda key: model.init(key, images))
+    @property
+    def example(self) -> jax.Array:
+        """An image of the training set's shape."""
+        return jnp.zeros((1, *self.dataset.train_images.shape[1:]))
 
-    def _model(self, *, training: bool) -> nn.Module:
-        on_cpu = jax.default_backend() == "cpu"
-        return self.network(
-            norm=NORMS[self.norm](training),
-            conv=functools.partial(
-                self.conv, conv_general_dilated=patches.conv if on_cpu else None
-            ),
-            classes=len(self.dataset.classes),
-        )
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The number of classes."""
+        return {"classes": len(self.dataset.classes)}
 
-    def _standardised(self, images: jax.Array) -> jax.Array:
+    def standardised(self, images: jax.Array) -> jax.Array:
+        """As the network takes them: mean 0 and standard deviation 1, by channel."""
         scaled = images.astype(jnp.float32) / 255
         mean, std = (
             value.reshape(1, 1, 1, -1)
             for value in (self.dataset.mean, self.dataset.std)
         )
         return (scaled - mean) / std
+
+
+def sums(logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
+    """Cross-entropy and errors, summed over the examples that are not padding.
+
+    >>> logits = jnp.array([[5.0, 0.0], [0.0, 5.0], [5.0, 0.0]])
+    >>> int(sums(logits, jnp.array([1, 1, -1]))["errors"])
+    1
+    """
+    there = labels >= 0
+    losses = optax.softmax_cross_entropy_with_integer_labels(
+        logits, jnp.where(there, labels, 0)
+    )
+    return {
+        "loss": jnp.sum(jnp.where(there, losses, 0)),
+        "errors": jnp.sum(there & (logits.argmax(-1) != labels)),
+    }

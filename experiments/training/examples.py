@@ -1,5 +1,10 @@
 """Which examples a step sees, and how they are flipped and shifted."""
 
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
 import numpy as np
 
 SHIFT = 2  # pixels, at most, in each direction; zeros come in
@@ -36,3 +41,24 @@ def augment(images: np.ndarray, seed: int, epoch: int, start: int) -> np.ndarray
     )
     shifted = windows[np.arange(n), down, right]  # (n, C, H, W)
     return np.ascontiguousarray(np.moveaxis(shifted, 1, -1))
+
+
+def batches(examples: Any, size: int, padding: Any) -> Iterator[Any]:
+    """Cuts a test set into equal batches, the last one padded.
+
+    Args:
+      examples: a tree of arrays (n, ...).
+      size: examples in a batch.
+      padding: the like tree of what stands in the place of examples at the end.
+
+    >>> [batch.tolist() for batch in batches(np.array([4, 5, 6]), 2, -1)]
+    [[4, 5], [6, -1]]
+    """
+
+    def part(array: np.ndarray, value: int, start: int) -> np.ndarray:
+        part = array[start : start + size]
+        missing = [(0, size - len(part))] + [(0, 0)] * (array.ndim - 1)
+        return np.pad(part, missing, constant_values=value)
+
+    for start in range(0, len(jax.tree.leaves(examples)[0]), size):
+        yield jax.tree.map(functools.partial(part, start=start), examples, padding)

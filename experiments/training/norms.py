@@ -4,10 +4,11 @@ from collections.abc import Callable
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from flax.typing import Dtype, Initializer
 
-from flax_gn import linen
+from flax_gn import group_stats, instance_norm, linen
 
 EPSILON = 1e-5  # the paper's, for all
 # A fixed number of channels in a group rather than of groups: 32 groups are more than
@@ -62,16 +63,62 @@ def _instance_norm(training: bool):
     return partial(linen.InstanceNorm, epsilon=EPSILON)
 
 
+class GhostNorm(nn.Module):
+    """Batch norm with the statistics of parts of the batch (Hoffer et al., 2017).
+
+    arXiv:1705.08741, section 4: the batch is cut into ghost batches that are normalised
+    each by itself, so that the noise of small batches comes without their many steps.
+    That is instance norm of an array whose first spatial axis is the ghost batch. The
+    running averages are of the mean over the ghost batches.
+
+    Attributes:
+      size: examples in a ghost batch; the batch is a multiple of it.
+      use_running_average: whether to normalise with them, as in evaluation.
+    """
+
+    size: int
+    use_running_average: bool
+    dtype: Dtype | None = None
+    scale_init: Initializer = nn.initializers.ones
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        channels = x.shape[-1]
+        zeros, ones = jnp.zeros(channels), jnp.ones(channels)
+        mean = self.variable("batch_stats", "mean", lambda: zeros)
+        var = self.variable("batch_stats", "var", lambda: ones)
+        scale = self.param("scale", self.scale_init, (channels,))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        dtype = self.dtype or x.dtype
+        if self.use_running_average or self.is_initializing():
+            slope = scale * jax.lax.rsqrt(var.value + EPSILON)
+            return ((x - mean.value) * slope + bias).astype(dtype)
+        ghosts = x.reshape(-1, self.size, *x.shape[1:])
+        statistics = group_stats(ghosts, channels)
+        for average, now in zip((mean, var), statistics, strict=True):
+            kept, new = BN_MOMENTUM * average.value, jnp.mean(now, 0)
+            average.value = kept + (1 - BN_MOMENTUM) * new
+        y = instance_norm(ghosts, scale, bias, eps=EPSILON, dtype=dtype)
+        return y.reshape(x.shape)
+
+
+def ghosts(size: int) -> "MakeNorm":
+    """Batch norm with the statistics of so many examples at a time."""
+    return lambda training: partial(
+        GhostNorm, size=size, use_running_average=not training
+    )
+
+
 class Bias(nn.Module):
     """No norm: the bias alone, which the convolutions of the models leave to it."""
 
-    dtype: Dtype = jax.numpy.float32
+    dtype: Dtype = jnp.float32
     scale_init: Initializer = nn.initializers.ones  # as norms have; not used
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
-        return x + jax.numpy.broadcast_to(bias.astype(self.dtype), x.shape)
+        return x + jnp.broadcast_to(bias.astype(self.dtype), x.shape)
 
 
 def _none(training: bool):
@@ -94,12 +141,16 @@ NORMS: dict[str, MakeNorm] = {
 COUNTS = (64, 32, 16, 8, 4, 2, 1)
 NORMS |= {f"groups{count}": groups(count) for count in COUNTS}
 NORMS |= {f"channels{count}": channels(count) for count in COUNTS}
+# "ghost8" has batch norm's statistics of 8 examples, whatever the batch.
+GHOSTS = (16, 8, 4, 2)
+NORMS |= {f"ghost{size}": ghosts(size) for size in GHOSTS}
 TITLES = {
     "bn": "batch norm",
     "gn": "group norm",
     "ln": "layer norm",
     "in": "instance norm",
     "sync": "batch norm over all devices",
+    "ghost": "batch norm of ghost batches",
     "frozen": "frozen batch norm",
     "none": "no norm",
 }

@@ -5,14 +5,12 @@ python -m experiments video
 """
 
 import pathlib
-from collections.abc import Sequence
 
 from experiments import lab
-from experiments.lab import Record, Verdict, options
+from experiments.lab import Options, Record, Verdict
 from experiments.lab.results import Cell, exceeds
 from experiments.video import recipe, report
 
-PROG = "python -m experiments video"
 LEARNED = 80.0  # percent of the clips trained on
 PAPER = """
 | I3D ResNet-50 on Kinetics-400, top-1 accuracy, 32 frames | 8 clips per GPU | 4 |
@@ -41,12 +39,10 @@ which is chance.
 """
 
 
-def run(argv: Sequence[str]) -> int:
-    """Runs the experiment from a command line."""
-    from experiments.video import session
-
-    command = lab.Command(
-        prog=PROG,
+def command() -> lab.Command:
+    """What the command line takes."""
+    return lab.Command(
+        prog="python -m experiments video",
         description="Trains a network with convolutions over time and space to tell "
         "which way things move, with batch norm and group norm, at eight and four "
         "clips per device.",
@@ -57,8 +53,13 @@ def run(argv: Sequence[str]) -> int:
         quick="one batch size, one epoch",
         datasets=(),
     )
-    asked = options.parse(argv, command)
-    return lab.conduct(session.run, asked, argv, PROG)
+
+
+def work(asked: Options) -> Record:
+    """Trains all runs and writes record and figure."""
+    from experiments.video import session
+
+    return session.run(asked)
 
 
 def verdicts(record: Record) -> list[Verdict]:
@@ -102,7 +103,7 @@ EXPERIMENT = lab.Experiment(
     source="table 8",
     paper=PAPER,
     folder=pathlib.Path(__file__).parent,
-    run=run,
+    run=lab.runner(command, work),
     table=report.table,
     caption=report.caption,
     verdicts=verdicts,

@@ -9,7 +9,7 @@ that are tested on are of the set's own test part.
 
 import functools
 
-from experiments.lab.options import Size
+from experiments.lab import Size, plan
 from experiments.training import Config
 from experiments.video.paths import Shape
 from flax_gn import models
@@ -37,21 +37,13 @@ def configs(norms: tuple[str, ...], size: Size) -> list[Config]:
     Raises:
       ValueError: a batch does not divide the clips of an epoch.
     """
-    return [
-        Config(
-            norm=norm,
-            batch=batch,
-            devices=DEVICES,
-            seed=seed,
-            epochs=size.epochs,
-            epoch_examples=EPOCH,
-            rate=RATE,
-            warmup=0.1,
-            optimizer="adam",
-            augment=False,
-            evaluation_batch=EVALUATION_BATCH,
-        )
-        for norm in norms
-        for batch in size.batches
-        for seed in range(size.seeds)
-    ]
+    return plan.grid(
+        norms,
+        size,
+        dict.fromkeys(norms, RATE),
+        devices=DEVICES,
+        epoch_examples=EPOCH,
+        augment=False,
+        evaluation_batch=EVALUATION_BATCH,
+        **plan.ADAM,
+    )

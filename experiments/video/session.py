@@ -4,7 +4,7 @@ import base64
 
 import numpy as np
 
-from experiments import data, lab, records
+from experiments import data, lab
 from experiments.lab import session
 from experiments.training import Config
 from experiments.video import paths, recipe, report
@@ -48,7 +48,4 @@ def run(options: lab.Options) -> lab.Record:
             "bytes": base64.b64encode(np.ascontiguousarray(test.images[0])).decode(),
         },
     }
-    path = records.write(options.out / f"{options.size_name}.json", record)
-    report.figure(record, path.with_suffix(".png"))
-    print(f"\n{report.table(record)}\n\nwrote {path} and {path.with_suffix('.png')}")
-    return record
+    return session.finish(options.out, record, figure=report.figure, tell=report.table)

@@ -1,33 +1,11 @@
-"""What a step costs and the gradient's noise: on tiny data, and against closed form."""
+"""What a step costs and the gradient's noise: by closed form, and the rules."""
 
 import numpy as np
 import pytest
 
-from experiments import __main__ as command
-from experiments import data
-from experiments.analysis import experiment, noise, report, steps
+from experiments.analysis import noise, report, steps
 from experiments.small_batch import recipe
 from tests.experiments.training import tiny
-
-
-class Network(tiny.Network):
-    """Takes a width, as the networks of `flax_gn.models` do."""
-
-    width: int = 16
-
-
-@pytest.mark.usefixtures("tiny_data")
-def test_quick(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(data, "load", lambda *_: tiny.dataset(train=256))
-    monkeypatch.setattr(recipe, "network", Network)
-    monkeypatch.setattr(steps, "NORMS", ("none", "gn"))
-    size = experiment.Size((16,), (2,), 0.1, (8, 2), 16, 2, 1)
-    monkeypatch.setitem(experiment.SIZES, "quick", size)
-    assert command.main(["analysis", "--quick", "--out", str(tmp_path)]) == 0
-    assert (tmp_path / "quick.png").read_bytes().startswith(b"\x89PNG")
-    printed = capsys.readouterr().out
-    assert "| 16, 2, no norm |" in printed
-    assert "| batch norm, noise |" in printed
 
 
 def test_a_norm_that_looks_at_no_other_example_has_no_noise(monkeypatch):

@@ -1,44 +1,14 @@
-"""Deeper networks: the command, the percentiles, and the rules on records by hand."""
-
-import json
+"""Deeper networks: the percentiles, and the rules on records by hand."""
 
 import jax
 import numpy as np
 import pytest
-from flax import linen as nn
 
-from experiments import __main__ as command
-from experiments.depth import recipe, report
+from experiments.depth import report
 from experiments.depth.task import PERCENTILES, Watched
 from experiments.training import Program
+from tests.experiments.depth.sowing import Sowing
 from tests.experiments.training import tiny
-
-
-class Sowing(tiny.Network):
-    """A network that sows its convolution's output as the VGG does."""
-
-    @nn.compact
-    def __call__(self, x):
-        x = self.conv(8, (3, 3), padding=[(1, 1)] * 2, use_bias=False, name="conv")(x)
-        self.sow("intermediates", "last", x)
-        x = nn.relu(self.norm(name="norm")(x))
-        return nn.Dense(self.classes, name="head")(x.mean(axis=(1, 2)))
-
-
-@pytest.mark.usefixtures("tiny_data")
-def test_quick(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(recipe, "NETWORKS", {"resnet": tiny.Network, "vgg": Sowing})
-    out = ["--batch-sizes", "4", "2", "--out", str(tmp_path)]
-    assert command.main(["depth", "--quick", "--norms", "none", "gn", *out]) == 0
-    record = json.loads((tmp_path / "quick.json").read_text())
-    assert [(r["network"], r["norm"], r["batch"]) for r in record["runs"]] == [
-        ("vgg", "none", 4),
-        ("vgg", "gn", 4),
-        ("resnet", "gn", 4),
-        ("resnet", "gn", 2),
-    ]
-    assert (tmp_path / "quick.png").read_bytes().startswith(b"\x89PNG")
-    assert "| VGG, examples per device | 4 |" in capsys.readouterr().out
 
 
 def test_the_percentiles_are_of_the_test_images_alone():

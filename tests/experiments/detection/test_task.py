@@ -13,6 +13,7 @@ from experiments.data.trees import Picture
 from experiments.detection import task, tiles
 from experiments.detection.losses import losses
 from experiments.detection.targets import assign
+from experiments.training import NORMS
 from flax_gn.linen import BatchNorm
 from flax_gn.models import Level
 
@@ -137,7 +138,7 @@ def test_frozen_batch_norm_is_an_affine_map_in_training(norm, moves):
         "params": {"scale": jnp.arange(1.0, 5), "bias": jnp.ones(4)},
         "batch_stats": statistics,
     }
-    layer = task.DETECTION_NORMS[norm](True)()
+    layer = NORMS[norm](True)()
     assert isinstance(layer, BatchNorm)
     y, state = layer.apply(variables, x, mutable=["batch_stats"])
     affine = (x - 0.5) / math.sqrt(4 + 1e-5) * jnp.arange(1.0, 5) + 1

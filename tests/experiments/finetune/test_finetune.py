@@ -1,33 +1,12 @@
-"""From batch norm to group norm: the command, and the rules on records by hand."""
-
-import json
+"""From batch norm to group norm: the weights, and the rules on records by hand."""
 
 import numpy as np
 import pytest
 
-from experiments import __main__ as command
-from experiments import data, training
+from experiments import training
 from experiments.finetune import recipe, report, task
-from experiments.small_batch import recipe as small_batch
 from experiments.training.program import State
 from tests.experiments.training import tiny
-
-
-@pytest.mark.usefixtures("tiny_data")
-def test_quick(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(small_batch, "network", tiny.Network)
-    monkeypatch.setattr(data, "load", lambda *_: tiny.dataset(train=256))
-    assert command.main(["finetune", "--quick", "--out", str(tmp_path)]) == 0
-    record = json.loads((tmp_path / "quick.json").read_text())
-    before, *after = record["runs"]
-    assert (before["norm"], before["batch"], before["epochs"]) == ("bn", 32, 2)
-    assert [recipe.arm(run) for run in after] == list(recipe.ARMS)
-    starts = {recipe.arm(r): r["measured"]["start_errors"] for r in after}
-    # What goes on by its running averages starts where the network was left.
-    assert starts["frozen"] == starts["bn"]
-    assert starts["bn"] == pytest.approx(before["curve"]["test_errors"][-1], abs=1e-6)
-    assert (tmp_path / "quick.png").read_bytes().startswith(b"\x89PNG")
-    assert "| group norm, weights standardised |" in capsys.readouterr().out
 
 
 def test_a_converted_network_starts_from_the_trained_kernels(tmp_path):

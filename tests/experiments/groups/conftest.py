@@ -1,5 +1,5 @@
 """What every experiment's tests have."""
 
-from tests.experiments.lab.conftest import no_implicit_promotion, tiny_data
+from tests.experiments.lab.conftest import no_implicit_promotion
 
-__all__ = ["no_implicit_promotion", "tiny_data"]
+__all__ = ["no_implicit_promotion"]

@@ -1,17 +1,14 @@
-"""The sweep of groups: its ends, the command, and the rules on records by hand."""
+"""The sweep of groups: its ends, and the rules on records by hand."""
 
 import functools
-import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import __main__ as command
 from experiments.groups import recipe, report
 from experiments.training.norms import NORMS
-from tests.experiments.training import tiny
 
 
 @pytest.mark.parametrize(("end", "norm"), [("groups1", "ln"), ("channels1", "in")])
@@ -48,18 +45,6 @@ def test_every_setting_is_legal_in_every_layer():
         shapes = jax.eval_shape(model.init, jax.random.key(0), x)["params"]
         widths = {k: v["scale"].shape for k, v in shapes.items() if "norm" in k}
         assert list(widths.values()) == [(64,), (64,), (128,)]
-
-
-@pytest.mark.usefixtures("tiny_data")
-def test_quick(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(recipe, "network", tiny.Network)
-    monkeypatch.setattr(recipe, "QUICK", ("groups8", "channels2"))
-    out = ["--batch-sizes", "2", "--out", str(tmp_path)]
-    assert command.main(["groups", "--quick", *out]) == 0
-    record = json.loads((tmp_path / "quick.json").read_text())
-    assert [r["norm"] for r in record["runs"]] == ["groups8", "channels2"]
-    assert (tmp_path / "quick.png").read_bytes().startswith(b"\x89PNG")
-    assert "| channels per group | 2 |" in capsys.readouterr().out
 
 
 def _record(groups, channels):

@@ -1,11 +1,13 @@
 """`python -m experiments`: the list, the refusals, and the page made from records."""
 
+import importlib
 import pathlib
 
 import pytest
 
 from experiments import __main__ as command
 from experiments.lab import catalogue, page
+from tests.experiments.lab import quick
 
 ROOT = pathlib.Path(__file__).parents[3]
 EXPERIMENTS = [catalogue.load(name) for name in catalogue.NAMES]
@@ -19,6 +21,15 @@ def test_the_list_names_every_experiment_with_its_time_and_memory(capsys):
         (line,) = [line for line in lines if f"{experiment.command} " in line]
         assert f"{experiment.minutes:g} min" in line
         assert f"{experiment.memory_gb:.1f} GB" in line
+
+
+@pytest.mark.parametrize("name", catalogue.NAMES)
+def test_the_quick_run_of_every_experiment_is_tested(name):
+    of = importlib.import_module(f"tests.experiments.{name}.test_quick").TestQuick
+    assert issubclass(of, quick.Quick)
+    assert of.name == name
+    whole = "test_from_the_command_to_the_page"
+    assert getattr(of, whole) is getattr(quick.Quick, whole)
 
 
 def test_every_folder_with_an_experiment_is_in_the_list():

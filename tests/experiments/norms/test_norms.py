@@ -1,28 +1,12 @@
-"""The four norms: the command on tiny data, and the rules on records by hand."""
+"""The four norms: the rules on records by hand, and where the rates come from."""
 
 import json
 
 import pytest
 
-from experiments import __main__ as command
 from experiments.norms import recipe, report
 from experiments.norms.experiment import EXPERIMENT
-from experiments.small_batch import recipe as small_batch
 from experiments.small_batch import search
-from tests.experiments.training import tiny
-
-
-@pytest.mark.usefixtures("tiny_data")
-def test_quick(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(small_batch, "network", tiny.Network)
-    out = ["--batch-sizes", "2", "--out", str(tmp_path)]
-    assert command.main(["norms", "--quick", "--norms", "bn", "in", *out]) == 0
-    record = json.loads((tmp_path / "quick.json").read_text())
-    rates = {run["norm"]: run["rate"] for run in record["runs"]}
-    assert rates == {"bn": 0.8, "in": 0.8}
-    assert record["memory_gb"] > 0
-    assert (tmp_path / "quick.png").read_bytes().startswith(b"\x89PNG")
-    assert "| validation error |" in capsys.readouterr().out
 
 
 def _record(**errors):

@@ -61,6 +61,25 @@ def test_the_verdicts():
     assert held == [False, False, False, False]
 
 
+def test_ghost_batches_start_from_the_whole_batch():
+    runs = [
+        _row("ghost2", 32, seed, 0.5, error) for seed, error in ((0, 0.3), (1, 0.3))
+    ]
+    record = RECORD | {"runs": RECORD["runs"] + runs}
+    assert (
+        report.table(record).splitlines()[-1]
+        == "| batch norm of ghost batches | 11.0 ± 1.4 | 30.0 ± 0.0 |"
+    )
+    assert "batch norm of ghost batches +19.0" in report.outcome(record)
+    *_, verdict = EXPERIMENT.verdicts(record)
+    assert verdict.held
+    assert "+19.0" in verdict.ours
+    for run in runs:
+        run["curve"]["test_errors"] = [0.5, 0.05]
+    *_, verdict = EXPERIMENT.verdicts(record)
+    assert not verdict.held
+
+
 def test_the_reported_error_is_the_median_of_the_last_epochs():
     from tests.experiments.training import tiny
 

@@ -92,7 +92,7 @@ def test_evaluation_counts_every_test_image_once(norm):
     stats = jax.tree.map(lambda a: a + 0.5, state.stats)  # as if it had been trained
     state = state._replace(stats=stats)
     got = program.evaluate(program.place(state))
-    model = task._model(training=False)
+    model = task.model(training=False)
     x = (dataset.test_images / 255 - dataset.mean) / dataset.std
     logits = jax.jit(model.apply)(
         {"params": state.params, "batch_stats": stats}, jnp.asarray(x, jnp.float32)

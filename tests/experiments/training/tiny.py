@@ -19,10 +19,14 @@ class Network(nn.Module):
     norm: Callable
     conv: Callable
     classes: int
+    features: int = 8
+    width: int = 16  # which those of `flax_gn.models` take; not used
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = self.conv(8, (3, 3), padding=[(1, 1)] * 2, use_bias=False, name="conv")(x)
+        x = self.conv(
+            self.features, (3, 3), padding=[(1, 1)] * 2, use_bias=False, name="conv"
+        )(x)
         x = nn.relu(self.norm(name="norm")(x))
         return nn.Dense(self.classes, name="head")(jnp.mean(x, axis=(1, 2)))
 
