@@ -3,10 +3,12 @@
 import dataclasses
 import functools
 
+import jax
 import jax.numpy as jnp
 import pytest
+from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from flax_gn import _problem
+from flax_gn import _problem, group_norm
 from flax_gn._pallas import _op, gpu
 from flax_gn._xla import Saved
 from tests import check
@@ -39,3 +41,23 @@ def test_both_passes(way):
     channels = (way.case.shape[-1],)
     d_gamma, d_beta = (d.reshape(channels) for d in d_parameters)
     check.gradients(way.case, data, (dx, d_gamma, d_beta))
+
+
+@pytest.mark.parametrize(
+    ("positions", "channels", "stored"),
+    [(49, 32, {49}), (300, 32, {192, 108}), (4097, 256, {16, 1})],
+    ids=["one_part_of_a_chunk", "kept", "streamed"],
+)
+def test_nothing_is_copied_past_the_sample(monkeypatch, positions, channels, stored):
+    """On a GPU such a copy may go into the next sample; simulated it does not."""
+    copy, sizes = plgpu.copy_smem_to_gmem, set()
+
+    def watched(source, target, **options):
+        if len(target.shape) == 2:
+            sizes.add(target.shape[0])
+        copy(source, target, **options)
+
+    monkeypatch.setattr(plgpu, "copy_smem_to_gmem", watched)
+    x = jax.ShapeDtypeStruct((2, positions, channels), jnp.bfloat16)
+    jax.eval_shape(lambda x: group_norm(x, groups=2, implementation="pallas_gpu"), x)
+    assert sizes == stored

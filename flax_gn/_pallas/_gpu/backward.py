@@ -143,7 +143,7 @@ def _keep(
         at = pl.ds(chunk * tiles.chunk, tiles.chunk)
         write(chunk, slab.at[at], dy_slab.at[at], slab.at[at])
         plgpu.commit_smem()
-        plgpu.copy_smem_to_gmem(slab.at[at], dx.at[sample, at, channels])
+        grid.store_chunk(tiles, chunk, slab.at[at], dx.at[sample, :, channels])
 
     plgpu.wait_smem_to_gmem(0)
 

@@ -138,7 +138,7 @@ def _keep(
         at = pl.ds(chunk * tiles.chunk, tiles.chunk)
         write(chunk, slab.at[at], result.at[at])
         plgpu.commit_smem()
-        plgpu.copy_smem_to_gmem(result.at[at], y.at[sample, at, channels])
+        grid.store_chunk(tiles, chunk, result.at[at], y.at[sample, :, channels])
 
     plgpu.wait_smem_to_gmem(0)
 

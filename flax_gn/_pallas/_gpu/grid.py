@@ -90,7 +90,14 @@ def fetch_coefficients(tiles: Tiles, sources: Any, rows: Any, barrier: Any) -> N
     @pl.loop(0, tiles.rows)
     def _(row):
         for i, source in enumerate(sources):
-            plgpu.copy_gmem_to_smem(source, rows.at[i, row], barrier)
+            # Nothing outside of the row is asked for. Otherwise this would be a copy of
+            # another kind, whose target has to start at a multiple of 128 bytes.
+            plgpu.copy_gmem_to_smem(
+                source,
+                rows.at[i, row],
+                barrier,
+                oob_mode=plgpu.OOBFillMode.PROMISE_IN_BOUNDS,
+            )
 
 
 def fetch_slab(tiles: Tiles, source: Any, slab: Any, barriers: Any) -> None:
@@ -107,6 +114,32 @@ def fetch_slab(tiles: Tiles, source: Any, slab: Any, barriers: Any) -> None:
     def _(chunk):
         at = pl.ds(chunk * tiles.chunk, tiles.chunk)
         plgpu.copy_gmem_to_smem(source.at[at], slab.at[at], barriers.at[chunk])
+
+
+def store_chunk(tiles: Tiles, chunk: Any, source: Any, target: Any) -> None:
+    """Starts the copy of those positions of a chunk that there are.
+
+    A copy of more would be cut off at the end of the sample only where its rows are not
+    next to each other in memory; where they are it would go on into the next sample.
+
+    Args:
+      tiles: the cut.
+      chunk: the chunk's index, which may be past the last one.
+      source: reference to (chunk, channels), in shared memory.
+      target: reference to (L, channels), in the GPU's memory.
+    """
+    tail = tiles.shape[1] % tiles.chunk
+    whole = tiles.shape[1] // tiles.chunk
+    start = chunk * tiles.chunk
+
+    def store(positions):
+        part = source.at[pl.ds(0, positions)]
+        plgpu.copy_smem_to_gmem(part, target.at[pl.ds(start, positions)])
+
+    if whole:
+        pl.when(chunk < whole)(lambda: store(tiles.chunk))
+    if tail:
+        pl.when(chunk == whole)(lambda: store(tail))
 
 
 def stream_sums(
@@ -175,8 +208,7 @@ def stream(
         plgpu.wait_smem_to_gmem(STAGES - 1, wait_read_only=True)
         write(chunk, *(ref.at[0] for ref in refs), buffer)
         plgpu.commit_smem()
-        at = pl.ds(chunk * tiles.chunk, tiles.chunk)
-        plgpu.copy_smem_to_gmem(buffer, result.at[sample, at, channels])
+        store_chunk(tiles, chunk, buffer, result.at[sample, :, channels])
 
     spec = _chunk_spec(tiles, sample, channels, split)
     plgpu.emit_pipeline(
