@@ -76,9 +76,9 @@ WAYS_ON_GPU = [
     WayOnGpu(Case("instance", (2, 8, 16), 16, activation="gelu"), columns=2),
     WayOnGpu(Case("no_spatial_axis", (3, 128), 8, activation="gelu"), columns=8),
     WayOnGpu(
-        Case("streamed", (1, 40, 128), 8, activation="silu"),
+        Case("streamed", (1, 132, 128), 8, activation="silu"),
         keep=False,
-        splits=3,
+        splits=2,
     ),
     WayOnGpu(
         Case("streamed_positions_over", (2, 5, 9, 64), 4, "bfloat16", mean=1e3),

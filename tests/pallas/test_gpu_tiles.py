@@ -50,8 +50,10 @@ def test_cut_of_the_table(name):
 def test_streams_fill_the_chip(name):
     for tiles, _, keep in every_cut(TABLE[name]):
         blocks = tiles.shape[0] * tiles.columns * tiles.splits
-        if not keep and tiles.chunks >= 4:
-            assert blocks >= 2 * cuts.PROCESSORS or tiles.per_split == 1
+        if not keep:
+            # Or else a block's sums would weigh too much beside what it reads.
+            assert blocks >= 2 * cuts.PROCESSORS or tiles.per_split <= 7
+            assert tiles.per_split >= min(4, tiles.chunks)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,9 @@ _CHUNK_BYTES = 1 << 13
 STAGES = 3
 _BLOCKS_PER_PROCESSOR = 4
 
+# Of a block that sums: what it writes then weighs little beside what it read.
+_LEAST_CHUNKS = 4
+
 # Rows of coefficients that a kernel keeps at the most, and barriers.
 _COEFFICIENTS = 5
 _RESERVE = 2048
@@ -150,7 +153,7 @@ def _streaming(view, channels, itemsize) -> Tiles:
     chunk = max(rows, min(fitting, _round_up(positions, rows)) // rows * rows)
     chunks = -(-positions // chunk)
     wanted = -(-_BLOCKS_PER_PROCESSOR * PROCESSORS // (n * (c // channels)))
-    per_split = -(-chunks // min(chunks, wanted))
+    per_split = -(-chunks // min(wanted, max(1, chunks // _LEAST_CHUNKS)))
     return Tiles(view, channels, rows, chunk, splits=-(-chunks // per_split))
 
 
