@@ -76,3 +76,13 @@ def test_a_result_of_another_dtype_has_a_slab_of_its_own():
     tiles = cuts.choose((1, 64, 128), 8, (4, 4), keep=True)
     both = cuts.slab_bytes(tiles, (4, 2)) - cuts.slab_bytes(tiles, (4, 4))
     assert both == tiles.chunks * tiles.chunk * tiles.channels * 2
+
+
+@pytest.mark.parametrize(("arrays", "number"), [(2, 17), (3, 13)])
+def test_how_many_layers_are_read_once(arrays, number):
+    """As docs/kernels.md says."""
+    cut = [
+        cuts.choose(layer.shape, layer.groups, (2,) * arrays, keep=True)
+        for layer in TABLE.values()
+    ]
+    assert sum(tiles.splits == 0 for tiles in cut) == number
