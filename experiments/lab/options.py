@@ -38,6 +38,8 @@ class Command:
       quick: what --quick does, for --help.
       full: what --full does, for --help.
       datasets: the first is the default; empty where the experiment brings its own.
+      shipped: whether the default lies in the package, so that no folder can hold it.
+      sizes_of: of the datasets whose sizes are not ``sizes``.
       out: the default of --out.
       parallelism: the default of --parallelism.
     """
@@ -51,6 +53,8 @@ class Command:
     quick: str = "a short run that settles nothing"
     full: str = ""
     datasets: tuple[str, ...] = data.NAMES
+    shipped: bool = True
+    sizes_of: Mapping[str, Mapping[str, Size]] = dataclasses.field(default_factory=dict)
     parallelism: str = "pmap"
 
 
@@ -92,7 +96,10 @@ def parse(argv: Sequence[str] | None, command: Command) -> Options:
         if values and len(set(values)) < len(values):
             parser.error(f"argument --{option}: expected each once, got {values}")
     if command.datasets:
-        _check_data(parser, args, command.datasets[0])
+        _check_data(parser, args, command.datasets[0] if command.shipped else None)
+    sizes = command.sizes_of.get(args.dataset, command.sizes)
+    if name not in sizes:
+        parser.error(f"argument --{name}: {args.dataset} has no such size")
     existing = next(p for p in (args.out, *args.out.absolute().parents) if p.exists())
     if not existing.is_dir():
         parser.error(f"argument --out: expected a folder, got the file {existing}")
@@ -101,9 +108,7 @@ def parse(argv: Sequence[str] | None, command: Command) -> Options:
         data_folder=args.data_folder,
         norms=tuple(args.norms),
         size_name=name,
-        size=dataclasses.replace(
-            command.sizes[name], **{k: v for k, v in given.items() if v}
-        ),
+        size=dataclasses.replace(sizes[name], **{k: v for k, v in given.items() if v}),
         parallelism=args.parallelism,
         out=args.out,
         resume=args.resume,
@@ -162,7 +167,7 @@ def _parser(command: Command) -> argparse.ArgumentParser:
 
 
 def _check_data(
-    parser: argparse.ArgumentParser, args: argparse.Namespace, shipped: str
+    parser: argparse.ArgumentParser, args: argparse.Namespace, shipped: str | None
 ) -> None:
     if args.data_folder is not None and not args.data_folder.is_dir():
         parser.error(
