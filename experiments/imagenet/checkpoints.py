@@ -4,6 +4,7 @@ They hold the state of the training step and, as JSON, what the loop knows besid
 The folder has to be one that all hosts share.
 """
 
+import copy
 import itertools
 import json
 import logging
@@ -86,7 +87,8 @@ class Checkpoints:
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state._asdict()),
-                    progress=ocp.args.JsonSave(progress),
+                    # Orbax writes it later, as it stands then.
+                    progress=ocp.args.JsonSave(copy.deepcopy(progress)),
                 ),
                 metrics=None if error is None else {_METRIC: error},
                 force=True,
