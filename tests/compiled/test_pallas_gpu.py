@@ -1,18 +1,21 @@
 """The GPU kernels under the real compiler: one kernel each way or two, and their bytes.
 
 Every layer of the table, both ways; `pytest tests/compiled --whole-table` compiles them
-in float32 as well. The compiler that this asks is XLA with Pallas' own; what turns the
-kernel's code into that of a device runs on a machine that has one.
+in float32 as well. What a multiprocessor is given comes out of NVIDIA's assembler, and
+its words on each kernel are written down when they are asked for.
 """
 
 import math
+import re
 
 import jax
 import jax.numpy as jnp
+import pytest
 
 from experiments.benchmark import compiled, layers, program
 from flax_gn import group_norm
 from flax_gn._pallas import gpu
+from flax_gn._pallas._gpu.tiles import THREADS
 from tests.compiled.conftest import devices
 
 TABLE = layers.load()
@@ -22,6 +25,9 @@ ARRAYS = {"forward": 2, "backward": 3}
 READ_TWICE = {"forward": 3, "backward": 5}
 # Per sample and channel: coefficients, statistics and sums, each written and read.
 ROWS = 256
+# Of a multiprocessor. What streams wants some blocks on each.
+REGISTERS = 64 * 1024
+BLOCKS_PER_PROCESSOR = 3
 
 
 def _programs(whole):
@@ -42,7 +48,15 @@ def _kernels(made):
     return [kernel for kernel in made.kernels if kernel.opcode == "custom-call"]
 
 
-def test_program(made):
+@pytest.fixture
+def assembled(monkeypatch, tmp_path):
+    """The assembler's words on each kernel that is compiled."""
+    monkeypatch.setenv("MOSAIC_GPU_DUMP_PTXAS", "1")
+    monkeypatch.setenv("MOSAIC_GPU_DUMP_TO", str(tmp_path))
+    return lambda: [path.read_text() for path in tmp_path.glob("*.ptxas")]
+
+
+def test_program(made, assembled):
     name, dtype, part = made
     layer, norm = TABLE[name], compiled.NORMS["pallas_gpu"]
     (device, *_) = devices("h100")
@@ -51,12 +65,18 @@ def test_program(made):
     read = program.read(lowered.compile())
     size = jnp.dtype(dtype).itemsize
     tiles = gpu.choose(layer.shape, layer.groups, (size,) * ARRAYS[part], True)
-    kept = tiles.splits == 0
-    assert len(_kernels(read)) == (1 if kept else 2)
+    assert len(_kernels(read)) == (1 if tiles.kept else 2)
+    words = assembled()
+    assert len(words) == len(_kernels(read))
+    for word in words:
+        assert "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in word
+        (registers,) = map(int, re.findall(r"Used (\d+) registers", word))
+        blocks = 1 if tiles.kept else BLOCKS_PER_PROCESSOR
+        assert registers * THREADS * blocks <= REGISTERS
     n, _, c = tiles.shape
     x = math.prod(layer.shape) * size
-    rows = n * c * (ROWS + 16 * tiles.splits)
-    arrays = ARRAYS[part] if kept else READ_TWICE[part]
+    rows = n * c * (ROWS + 16 * tiles.shares)
+    arrays = ARRAYS[part] if tiles.kept else READ_TWICE[part]
     assert arrays * x <= read.moved <= arrays * x + rows
     assert read.temporaries <= rows
 

@@ -57,13 +57,15 @@ class WayOnGpu:
       case: the call.
       keep: whether a block may keep what it reads.
       columns: blocks of channels.
-      splits: blocks that share a sample's positions; 0 where one keeps them all.
+      shares: blocks that share a sample's positions.
+      cluster: whether that many are asked for, where it takes fewer to keep so little.
     """
 
     case: Case
     keep: bool = True
     columns: int = 1
-    splits: int = 0
+    shares: int = 1
+    cluster: bool = False
 
 
 WAYS_ON_GPU = [
@@ -76,14 +78,26 @@ WAYS_ON_GPU = [
     WayOnGpu(Case("instance", (2, 8, 16), 16, activation="gelu"), columns=2),
     WayOnGpu(Case("no_spatial_axis", (3, 128), 8, activation="gelu"), columns=8),
     WayOnGpu(
+        Case("cluster", (2, 5, 8, 32), 4, activation="silu", mean=1e4),
+        columns=2,
+        shares=2,
+        cluster=True,
+    ),
+    WayOnGpu(
+        # Of 7 rows each four blocks have 2, 2, 2 and 1, and another four none.
+        Case("cluster_positions_over", (1, 7, 256), 2, "bfloat16", activation="gelu"),
+        shares=8,
+        cluster=True,
+    ),
+    WayOnGpu(
         Case("streamed", (1, 132, 128), 8, activation="silu"),
         keep=False,
-        splits=2,
+        shares=2,
     ),
     WayOnGpu(
         Case("streamed_positions_over", (2, 5, 9, 64), 4, "bfloat16", mean=1e3),
         keep=False,
-        splits=1,
+        shares=1,
     ),
 ]
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from flax_gn import _problem, group_norm
 from flax_gn._pallas import _op, gpu
+from flax_gn._pallas._gpu import tiles as cuts
 from flax_gn._xla import Saved
 from tests import check
 from tests.cases import inputs
@@ -18,6 +20,9 @@ from tests.pallas.cases import WAYS_ON_GPU, named, on_simulated_gpu
 
 def _kernels(way):
     def choose(shape, groups, itemsizes, keep):
+        if way.cluster and keep:
+            view = shape[0], math.prod(shape[1:-1]), shape[-1]
+            return cuts._keeping(view, shape[-1] // way.columns, way.shares)
         return gpu.choose(shape, groups, itemsizes, keep and way.keep)
 
     return dataclasses.replace(gpu.KERNELS, choose=functools.cache(choose))
@@ -32,7 +37,7 @@ def test_both_passes(way):
     kernels = _kernels(way)
     tiles = _op.cut(kernels, problem, given.x, (given.x.dtype,) * 2, True)
     assert tiles.columns == way.columns
-    assert tiles.splits == way.splits
+    assert (tiles.kept, tiles.shares) == (way.keep, way.shares)
     with on_simulated_gpu():
         y, moments = _op.forward(kernels, problem, given.x, given.gamma, given.beta)
         check.values(way.case, data, y)
@@ -45,8 +50,13 @@ def test_both_passes(way):
 
 @pytest.mark.parametrize(
     ("positions", "channels", "stored"),
-    [(49, 32, {49}), (300, 32, {192, 108}), (4097, 256, {16, 1})],
-    ids=["one_part_of_a_chunk", "kept", "streamed"],
+    [
+        (49, 32, {49}),
+        (300, 32, {192, 108}),
+        (4097, 256, {176, 49}),
+        (16385, 256, {16, 1}),
+    ],
+    ids=["one_part_of_a_chunk", "kept", "cluster", "streamed"],
 )
 def test_nothing_is_copied_past_the_sample(monkeypatch, positions, channels, stored):
     """On a GPU such a copy may go into the next sample; simulated it does not."""

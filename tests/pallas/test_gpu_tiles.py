@@ -1,5 +1,6 @@
 """The cut of a GPU kernel: whole groups where kept, copies that can be made."""
 
+import dataclasses
 import itertools
 import math
 
@@ -36,53 +37,68 @@ def test_cut_of_the_table(name):
         # Every position once.
         assert (tiles.chunks - 1) * tiles.chunk < positions
         assert positions <= tiles.chunks * tiles.chunk
-        if tiles.splits:
-            held = tiles.per_split * tiles.chunk
-            assert (tiles.splits - 1) * held < positions <= tiles.splits * held
+        held = tiles.per_block * tiles.chunk
+        assert positions <= tiles.shares * held
+        if not tiles.kept:
+            assert (tiles.shares - 1) * held < positions
         else:
             assert keep
+            assert tiles.shares in (1, 2, 4, 8)
             assert tiles.channels % (c // layer.groups) == 0
-            slab = tiles.chunks * tiles.chunk * tiles.channels * sum(sizes[:-1])
+            slab = held * tiles.channels * sum(sizes[:-1])
             assert slab < cuts.slab_bytes(tiles, sizes) <= cuts.SHARED_BYTES
 
 
 @pytest.mark.parametrize("name", TABLE)
 def test_streams_fill_the_chip(name):
-    for tiles, _, keep in every_cut(TABLE[name]):
-        blocks = tiles.shape[0] * tiles.columns * tiles.splits
-        if not keep:
+    for tiles, _, _ in every_cut(TABLE[name]):
+        if not tiles.kept:
             # Or else a block's sums would weigh too much beside what it reads.
-            assert blocks >= 2 * cuts.PROCESSORS or tiles.per_split <= 7
-            assert tiles.per_split >= min(4, tiles.chunks)
+            assert tiles.blocks >= 2 * cuts.PROCESSORS or tiles.per_block <= 7
+            assert tiles.per_block >= min(4, tiles.chunks)
 
 
 @pytest.mark.parametrize(
-    ("name", "arrays", "kept"),
+    ("name", "arrays", "cluster"),
     [
-        ("r50_b1_gn3", 2, True),
-        ("r50_b1_gn3", 3, False),
-        ("sd15_32_640", 2, True),
-        ("sdxl_vae_512_512", 2, False),
-        ("box_head", 3, True),
+        ("box_head", 3, 1),
+        ("r50_b1_gn3", 2, 1),
+        ("r50_b1_gn3", 3, 2),  # one block does not hold it
+        ("sd15_64_320", 2, 8),  # 32 groups in a block each would leave the chip idle
+        ("sd15_16_2560", 2, 1),  # as here, but there is too little to share
+        ("sdxl_vae_128_512", 2, 8),
+        ("sdxl_vae_512_512", 2, None),
     ],
 )
-def test_what_is_read_once(name, arrays, kept):
+def test_what_is_read_once(name, arrays, cluster):
     layer = TABLE[name]
     tiles = cuts.choose(layer.shape, layer.groups, (2,) * arrays, keep=True)
-    assert (tiles.splits == 0) is kept
+    assert (tiles.shares if tiles.kept else None) == cluster
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_cluster_is_no_larger_than_it_has_to_be(name):
+    layer = TABLE[name]
+    for tiles, sizes, _ in every_cut(layer):
+        if not tiles.kept or tiles.shares == 1:
+            continue
+        half = dataclasses.replace(tiles, shares=tiles.shares // 2)
+        fits = cuts.slab_bytes(half, sizes) <= cuts.SHARED_BYTES
+        assert not fits or half.blocks < cuts.PROCESSORS
 
 
 def test_a_result_of_another_dtype_has_a_slab_of_its_own():
     tiles = cuts.choose((1, 64, 128), 8, (4, 4), keep=True)
     both = cuts.slab_bytes(tiles, (4, 2)) - cuts.slab_bytes(tiles, (4, 4))
-    assert both == tiles.chunks * tiles.chunk * tiles.channels * 2
+    assert both == tiles.per_block * tiles.chunk * tiles.channels * 2
 
 
-@pytest.mark.parametrize(("arrays", "number"), [(2, 17), (3, 13)])
-def test_how_many_layers_are_read_once(arrays, number):
+@pytest.mark.parametrize(("arrays", "alone", "together"), [(2, 14, 13), (3, 12, 11)])
+def test_how_many_layers_are_read_once(arrays, alone, together):
     """As docs/kernels.md says."""
     cut = [
         cuts.choose(layer.shape, layer.groups, (2,) * arrays, keep=True)
         for layer in TABLE.values()
     ]
-    assert sum(tiles.splits == 0 for tiles in cut) == number
+    kept = [tiles.shares for tiles in cut if tiles.kept]
+    assert (kept.count(1), len(kept) - kept.count(1)) == (alone, together)

@@ -1,6 +1,7 @@
 """The backward kernels for a GPU.
 
-One read. The slabs of x and dy stay in shared memory between the sums and dx::
+One read. The slabs of x and dy stay in shared memory between the sums and dx: of a
+block, or of a cluster, whose blocks tell each other what they summed::
 
     HBM      x, dy ━━━┓                                          ┏━━━▶ dx
     shared            ┗▶ slabs ──▶ sums of dz, dz * x_hat ──▶ slabs
@@ -23,7 +24,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from flax_gn._pallas._activation import pull
-from flax_gn._pallas._gpu import block, grid
+from flax_gn._pallas._gpu import block, cluster, grid
 from flax_gn._pallas._gpu.tiles import Tiles
 from flax_gn._pallas._gpu.words import WORDS
 from flax_gn._problem import Problem
@@ -55,7 +56,7 @@ def backward(
       dx, of x's shape and dtype, and (N, 2, C), float32: the sums of dz and of
       dz * x_hat over each sample's positions.
     """
-    if tiles.splits:
+    if not tiles.kept:
         totals = gradient_sums(problem, tiles, x, dy, coefficients)
         size = tiles.shape[-1] // problem.groups
         slope = coefficients[:, RSTD] * coefficients[:, GAMMA]
@@ -68,22 +69,26 @@ def backward(
         )
         return gradient(problem, tiles, x, dy, coefficients, means), totals
 
-    def kernel(x, dy, coefficients, dx, totals, **scratch):
-        _keep(problem, tiles, x, dy, coefficients, dx, totals, **scratch)
+    def kernel(*refs, **scratch):
+        _keep(problem, tiles, *refs, **scratch)
 
     n, _, c = tiles.shape
-    slab = tiles.chunks * tiles.chunk, tiles.channels
-    dx, totals = grid.call(
+    slab = tiles.per_block * tiles.chunk, tiles.channels
+    results = [(tiles.shape, x.dtype), ((n, 2, c), jnp.float32)]
+    dx, totals, *_ = grid.call(
         kernel,
         "group_norm_backward",
         tiles,
         (x, dy, coefficients),
-        [(tiles.shape, x.dtype), ((n, 2, c), jnp.float32)],
+        results + cluster.results(tiles),
         {
             "slab": plgpu.SMEM(slab, x.dtype),
             "dy_slab": plgpu.SMEM(slab, dy.dtype),
-            "chunk_is_here": plgpu.Barrier(num_arrivals=2, num_barriers=tiles.chunks),
+            "chunk_is_here": plgpu.Barrier(
+                num_arrivals=2, num_barriers=tiles.per_block
+            ),
             **grid.coefficients_scratch(tiles, 5),
+            **cluster.scratch(tiles),
             **block.spread_scratch(tiles),
         },
     )
@@ -98,17 +103,19 @@ def _keep(
     coefficients,
     dx,
     totals,
-    *,
+    *partial,
     slab,
     dy_slab,
     chunk_is_here,
     rows,
     rows_are_here,
     ring,
+    **told,
 ):
-    sample, channels, _ = grid.place(tiles)
-    grid.fetch_slab(tiles, x.at[sample, :, channels], slab, chunk_is_here)
-    grid.fetch_slab(tiles, dy.at[sample, :, channels], dy_slab, chunk_is_here)
+    sample, channels, share = place = grid.place(tiles)
+    here, first = grid.chunks_here(tiles, share), share * tiles.per_block
+    grid.fetch_slab(tiles, share, x.at[sample, :, channels], slab, chunk_is_here)
+    grid.fetch_slab(tiles, share, dy.at[sample, :, channels], dy_slab, chunk_is_here)
     cotangents = _cotangents(problem, tiles, sample, channels, coefficients, rows)
     of_step = cotangents(rows_are_here)
 
@@ -120,30 +127,38 @@ def _keep(
             dz, x_hat = of_step(slab.at[at].at[step], dy_slab.at[at].at[step])
             return dz, dz * x_hat
 
-        return block.sums(tiles, chunk, terms, before)
+        return block.sums(tiles, first + chunk, terms, before)
 
     zeros = block.zeros(tiles), block.zeros(tiles)
-    sums = jax.lax.fori_loop(0, tiles.chunks, add, zeros)
+    added = jax.lax.fori_loop(0, here, add, zeros)
+    sums = (
+        block.over_rows(tiles, added[0], ring),
+        block.over_rows(tiles, added[1], ring),
+    )
+    sums = cluster.total(tiles, place, sums, ring, *partial, **told)
 
+    def store():
+        for i, value in enumerate(sums):
+            block.store_row(tiles, value, ring, totals.at[sample, i, channels])
+
+    cluster.once(tiles, share, store)
     size = tiles.shape[-1] // problem.groups
     count = size * tiles.shape[1]
     slope = block.load(tiles, rows.at[RSTD]) * block.load(tiles, rows.at[GAMMA])
     means = []
-    for i, value in enumerate(sums):
-        total = block.over_rows(tiles, value, ring)
-        block.store_row(tiles, total, ring, totals.at[sample, i, channels])
+    for total in sums:
         weighted = slope * block.to_steps(tiles, total, ring)
         flat = block.spread(tiles, weighted, ring)
         mean = block.over_groups(tiles, flat, size, ring) / count
         means.append(block.to_steps(tiles, mean, ring))
     write = _writer(tiles, of_step, slope, means)
 
-    @pl.loop(0, tiles.chunks)
+    @pl.loop(0, here)
     def _(chunk):
         at = pl.ds(chunk * tiles.chunk, tiles.chunk)
-        write(chunk, slab.at[at], dy_slab.at[at], slab.at[at])
+        write(first + chunk, slab.at[at], dy_slab.at[at], slab.at[at])
         plgpu.commit_smem()
-        grid.store_chunk(tiles, chunk, slab.at[at], dx.at[sample, :, channels])
+        grid.store_chunk(tiles, first + chunk, slab.at[at], dx.at[sample, :, channels])
 
     plgpu.wait_smem_to_gmem(0)
 
@@ -158,7 +173,7 @@ def gradient_sums(
     """The second result of `backward`, alone."""
 
     def kernel(x, dy, coefficients, partial, *, rows, rows_are_here, ring):
-        sample, channels, split = grid.place(tiles)
+        sample, channels, share = grid.place(tiles)
         cotangents = _cotangents(problem, tiles, sample, channels, coefficients, rows)
         of_step = cotangents(rows_are_here)
 
@@ -169,10 +184,10 @@ def gradient_sums(
 
             return block.sums(tiles, chunk, terms, before)
 
-        totals = grid.stream_sums(tiles, sample, channels, split, add, x, dy)
+        totals = grid.stream_sums(tiles, sample, channels, share, add, x, dy)
         for i, total in enumerate(totals):
             value = block.over_rows(tiles, total, ring)
-            block.store_row(tiles, value, ring, partial.at[sample, split, i, channels])
+            block.store_row(tiles, value, ring, partial.at[sample, share, i, channels])
 
     sums = grid.call(
         kernel,
@@ -205,13 +220,13 @@ def gradient(
     """
 
     def kernel(x, dy, coefficients, dx, *, rows, rows_are_here, buffers):
-        sample, channels, split = grid.place(tiles)
+        sample, channels, share = grid.place(tiles)
         cotangents = _cotangents(problem, tiles, sample, channels, coefficients, rows)
         of_step = cotangents(rows_are_here)
         slope = block.load(tiles, rows.at[RSTD]) * block.load(tiles, rows.at[GAMMA])
         means = [block.load(tiles, rows.at[5 + i]) for i in (DZ, DZ_X_HAT)]
         write = _writer(tiles, of_step, slope, means)
-        grid.stream(tiles, sample, channels, split, write, (x, dy), dx, buffers)
+        grid.stream(tiles, sample, channels, share, write, (x, dy), dx, buffers)
 
     return grid.call(
         kernel,

@@ -36,6 +36,12 @@ def zeros(tiles: Tiles) -> jax.Array:
     return plgpu.layout_cast(jnp.zeros(shape, jnp.float32), layout(tiles))
 
 
+def first_rows(tiles: Tiles, value: jax.Array, number: Any) -> jax.Array:
+    """Puts zeros into (rows, channels) after so many rows."""
+    row = plgpu.broadcasted_iota(jnp.int32, value.shape, 0, layout=layout(tiles))
+    return jnp.where(row < number, value, 0.0)
+
+
 def for_each_step(tiles: Tiles, chunk: Any, visit: Callable[[Any], None]) -> None:
     """Calls visit with the slice of the positions of each step within a chunk."""
 
@@ -63,11 +69,8 @@ def sums(tiles: Tiles, chunk: Any, terms: Terms, before: Pair) -> Pair:
     def body(step, parts):
         values = terms(pl.ds(step * tiles.rows, tiles.rows))
         if tiles.shape[1] % tiles.rows:
-            row = plgpu.broadcasted_iota(
-                jnp.int32, values[0].shape, 0, layout=layout(tiles)
-            )
-            there = row < left - step * tiles.rows
-            values = tuple(jnp.where(there, value, 0.0) for value in values)
+            there = left - step * tiles.rows
+            values = tuple(first_rows(tiles, value, there) for value in values)
         return tuple(p + v for p, v in zip(parts, values, strict=True))
 
     start = zeros(tiles), zeros(tiles)

@@ -7,9 +7,15 @@ in shared memory::
     shared          ┗▶ slab ──▶ sums ──▶ mean, var ──▶ slab ━━┛
                          └──────────── again ───────────▲
 
-Two reads. A slab that does not fit goes through shared memory in chunks, twice, by two
-kernels; several blocks share the positions, and what each summed is added up between
-the kernels, in the order of the blocks::
+A slab that one block does not hold is shared by a cluster of them, each with some of
+the positions. What they summed they tell each other (`cluster`)::
+
+    HBM      x ━━ part 0 ━━┓           ┏━━ partial sums ━━▶ all blocks    ┏━▶ y, part 0
+    shared                 ┗▶ part ──▶ sums     mean, var ──▶ part ━━━━━━━┛
+
+Two reads. A slab that does not fit there either goes through shared memory in chunks,
+twice, by two kernels; several blocks share the positions, and what each summed is added
+up between the kernels, in the order of the blocks::
 
     HBM      x ━━ 0, 1, ... ━━┓         ┏━▶ sums ━━▶ mean, var ━━━━━━━┓
     shared                    ┗▶ sums ━━┛                             ▼
@@ -25,7 +31,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from flax_gn._pallas._activation import apply
-from flax_gn._pallas._gpu import block, grid
+from flax_gn._pallas._gpu import block, cluster, grid
 from flax_gn._pallas._gpu.tiles import Tiles
 from flax_gn._pallas._gpu.words import WORDS
 from flax_gn._problem import Problem
@@ -49,29 +55,31 @@ def forward(
       y, in x's shape, and (N, 2, C), float32: mean - pilot and variance, each repeated
       for the channels of its group.
     """
-    if tiles.splits:
+    if not tiles.kept:
         rows = statistics(problem, tiles, x, coefficients)
         return normalise(problem, tiles, x, coefficients, rows), rows
 
-    def kernel(x, coefficients, y, rows_out, **scratch):
-        _keep(problem, tiles, x, coefficients, y, rows_out, **scratch)
+    def kernel(*refs, **scratch):
+        _keep(problem, tiles, *refs, **scratch)
 
     n, _, c = tiles.shape
-    slab = tiles.chunks * tiles.chunk, tiles.channels
+    slab = tiles.per_block * tiles.chunk, tiles.channels
     scratch = {
         "slab": plgpu.SMEM(slab, x.dtype),
-        "chunk_is_here": plgpu.Barrier(num_barriers=tiles.chunks),
+        "chunk_is_here": plgpu.Barrier(num_barriers=tiles.per_block),
         **grid.coefficients_scratch(tiles, 3),
+        **cluster.scratch(tiles),
         **block.spread_scratch(tiles),
     }
     if problem.out_dtype != x.dtype:
         scratch["result"] = plgpu.SMEM(slab, problem.out_dtype)
-    y, rows = grid.call(
+    results = [(tiles.shape, problem.out_dtype), ((n, 2, c), jnp.float32)]
+    y, rows, *_ = grid.call(
         kernel,
         "group_norm_forward",
         tiles,
         (x, coefficients),
-        [(tiles.shape, problem.out_dtype), ((n, 2, c), jnp.float32)],
+        results + cluster.results(tiles),
         scratch,
     )
     return y, rows
@@ -84,17 +92,19 @@ def _keep(
     coefficients,
     y,
     statistics,
-    *,
+    *partial,
     slab,
     chunk_is_here,
     rows,
     rows_are_here,
     ring,
     result=None,
+    **told,
 ):
-    sample, channels, _ = grid.place(tiles)
+    sample, channels, share = place = grid.place(tiles)
+    here, first = grid.chunks_here(tiles, share), share * tiles.per_block
     result = slab if result is None else result
-    grid.fetch_slab(tiles, x.at[sample, :, channels], slab, chunk_is_here)
+    grid.fetch_slab(tiles, share, x.at[sample, :, channels], slab, chunk_is_here)
     grid.fetch_coefficients(
         tiles,
         [coefficients.at[sample, i, channels] for i in range(3)],
@@ -106,39 +116,46 @@ def _keep(
 
     def add(chunk, before):
         plgpu.barrier_wait(chunk_is_here.at[chunk])
-        here = slab.at[pl.ds(chunk * tiles.chunk, tiles.chunk)]
+        values = slab.at[pl.ds(chunk * tiles.chunk, tiles.chunk)]
 
         def terms(step):
-            centred = block.load(tiles, here.at[step]) - pilot
+            centred = block.load(tiles, values.at[step]) - pilot
             return centred, centred * centred
 
-        return block.sums(tiles, chunk, terms, before)
+        return block.sums(tiles, first + chunk, terms, before)
 
     zeros = block.zeros(tiles), block.zeros(tiles)
-    totals = jax.lax.fori_loop(0, tiles.chunks, add, zeros)
+    added = jax.lax.fori_loop(0, here, add, zeros)
+    sums = (
+        block.over_rows(tiles, added[0], ring),
+        block.over_rows(tiles, added[1], ring),
+    )
+    sums = cluster.total(tiles, place, sums, ring, *partial, **told)
 
     size = tiles.shape[-1] // problem.groups
     count = size * tiles.shape[1]
     shift, square = (
-        block.over_groups(tiles, block.over_rows(tiles, total, ring), size, ring)
-        / count
-        for total in totals
+        block.over_groups(tiles, total, size, ring) / count for total in sums
     )
     var = jnp.maximum(square - shift * shift, 0.0)
-    for i, value in ((SHIFT, shift), (VAR, var)):
-        block.store_row(tiles, value, ring, statistics.at[sample, i, channels])
+
+    def store():
+        for i, value in ((SHIFT, shift), (VAR, var)):
+            block.store_row(tiles, value, ring, statistics.at[sample, i, channels])
+
+    cluster.once(tiles, share, store)
     slope = jax.lax.rsqrt(block.to_steps(tiles, var, ring) + problem.eps)
     slope *= block.load(tiles, rows.at[GAMMA])
     constant = block.load(tiles, rows.at[BETA])
     constant -= block.to_steps(tiles, shift, ring) * slope
     write = _writer(problem, tiles, (pilot, slope, constant))
 
-    @pl.loop(0, tiles.chunks)
+    @pl.loop(0, here)
     def _(chunk):
         at = pl.ds(chunk * tiles.chunk, tiles.chunk)
-        write(chunk, slab.at[at], result.at[at])
+        write(first + chunk, slab.at[at], result.at[at])
         plgpu.commit_smem()
-        grid.store_chunk(tiles, chunk, result.at[at], y.at[sample, :, channels])
+        grid.store_chunk(tiles, first + chunk, result.at[at], y.at[sample, :, channels])
 
     plgpu.wait_smem_to_gmem(0)
 
@@ -149,7 +166,7 @@ def statistics(
     """The second result of `forward`, alone."""
 
     def kernel(x, coefficients, partial, *, rows, rows_are_here, ring):
-        sample, channels, split = grid.place(tiles)
+        sample, channels, share = grid.place(tiles)
         source = coefficients.at[sample, PILOT, channels]
         grid.fetch_coefficients(tiles, [source], rows, rows_are_here)
         plgpu.barrier_wait(rows_are_here)
@@ -162,10 +179,10 @@ def statistics(
 
             return block.sums(tiles, chunk, terms, before)
 
-        totals = grid.stream_sums(tiles, sample, channels, split, add, x)
+        totals = grid.stream_sums(tiles, sample, channels, share, add, x)
         for i, total in enumerate(totals):
             value = block.over_rows(tiles, total, ring)
-            block.store_row(tiles, value, ring, partial.at[sample, split, i, channels])
+            block.store_row(tiles, value, ring, partial.at[sample, share, i, channels])
 
     sums = grid.call(
         kernel,
@@ -196,13 +213,13 @@ def normalise(
     lines = jnp.stack([coefficients[:, PILOT], slope, constant], 1)
 
     def kernel(x, lines, y, *, rows, rows_are_here, buffers):
-        sample, channels, split = grid.place(tiles)
+        sample, channels, share = grid.place(tiles)
         sources = [lines.at[sample, i, channels] for i in range(3)]
         grid.fetch_coefficients(tiles, sources, rows, rows_are_here)
         plgpu.barrier_wait(rows_are_here)
         line = tuple(block.load(tiles, rows.at[i]) for i in range(3))
         write = _writer(problem, tiles, line)
-        grid.stream(tiles, sample, channels, split, write, (x,), y, buffers)
+        grid.stream(tiles, sample, channels, share, write, (x,), y, buffers)
 
     return grid.call(
         kernel,

@@ -21,7 +21,7 @@ def call(
     results: list[tuple[tuple[int, ...], Any]],
     scratch: dict[str, Any],
 ) -> list[jax.Array]:
-    """Runs a kernel in a thread block for each sample, column and split.
+    """Runs a kernel in a thread block for each sample, column and share.
 
     Args:
       kernel: of references to the arrays and results in the GPU's memory, and by name
@@ -33,13 +33,15 @@ def call(
       scratch: memory and barriers of a block.
     """
     interpreter = interpreted.value
-    blocks = tiles.shape[0] * tiles.columns * max(1, tiles.splits)
+    clustered = tiles.kept and tiles.shares > 1
     made = plgpu.kernel(
         kernel,
         out_type=[jax.ShapeDtypeStruct(*described) for described in results],
         scratch_types=scratch,
-        grid=(blocks,),
+        grid=(tiles.blocks // tiles.shares if clustered else tiles.blocks,),
         grid_names=("block",),
+        cluster=(tiles.shares,) if clustered else (),
+        cluster_names=("share",) if clustered else (),
         interpret=False if interpreter is None else interpreter.params,
         kernel_name=name,
     )(*arrays)
@@ -52,19 +54,29 @@ def call(
 
 
 def place(tiles: Tiles) -> tuple[Any, Any, Any]:
-    """The sample, the slice of channels and the split of this block."""
-    block = jax.lax.axis_index("block")
-    splits = max(1, tiles.splits)
-    rest, split = jax.lax.div(block, splits), jax.lax.rem(block, splits)
+    """The sample, the slice of channels and the share of this block."""
+    rest, share = jax.lax.axis_index("block"), 0
+    if tiles.shares > 1 and tiles.kept:
+        share = jax.lax.axis_index("share")
+    elif tiles.shares > 1:
+        share = jax.lax.rem(rest, tiles.shares)
+        rest = jax.lax.div(rest, tiles.shares)
     column = jax.lax.rem(rest, tiles.columns)
     channels = pl.ds(column * tiles.channels, tiles.channels)
-    return jax.lax.div(rest, tiles.columns), channels, split
+    return jax.lax.div(rest, tiles.columns), channels, share
+
+
+def chunks_here(tiles: Tiles, share: Any) -> Any:
+    """How many chunks this block has; its first is ``share * tiles.per_block``."""
+    if tiles.shares == 1:
+        return tiles.chunks
+    return jnp.clip(tiles.chunks - share * tiles.per_block, 0, tiles.per_block)
 
 
 def partial_sums(tiles: Tiles) -> tuple[tuple[int, ...], Any]:
-    """Two sums per sample, split and channel."""
+    """Two sums per sample, share and channel."""
     n, _, c = tiles.shape
-    return (n, tiles.splits, 2, c), jnp.float32
+    return (n, tiles.shares, 2, c), jnp.float32
 
 
 def coefficients_scratch(tiles: Tiles, number: int) -> dict[str, Any]:
@@ -100,20 +112,25 @@ def fetch_coefficients(tiles: Tiles, sources: Any, rows: Any, barrier: Any) -> N
             )
 
 
-def fetch_slab(tiles: Tiles, source: Any, slab: Any, barriers: Any) -> None:
-    """Starts the copies of all positions; each chunk has a barrier.
+def fetch_slab(tiles: Tiles, share: Any, source: Any, slab: Any, barriers: Any) -> None:
+    """Starts the copies of this block's positions; each chunk has a barrier.
 
     Args:
       tiles: the cut.
+      share: of this block.
       source: reference to (L, channels), in the GPU's memory.
-      slab: reference to as many, or more up to a whole chunk.
+      slab: reference to those of a block, or more up to whole chunks.
       barriers: of the chunks.
     """
 
-    @pl.loop(0, tiles.chunks)
+    @pl.loop(0, chunks_here(tiles, share))
     def _(chunk):
-        at = pl.ds(chunk * tiles.chunk, tiles.chunk)
-        plgpu.copy_gmem_to_smem(source.at[at], slab.at[at], barriers.at[chunk])
+        start = (share * tiles.per_block + chunk) * tiles.chunk
+        plgpu.copy_gmem_to_smem(
+            source.at[pl.ds(start, tiles.chunk)],
+            slab.at[pl.ds(chunk * tiles.chunk, tiles.chunk)],
+            barriers.at[chunk],
+        )
 
 
 def store_chunk(tiles: Tiles, chunk: Any, source: Any, target: Any) -> None:
@@ -146,7 +163,7 @@ def stream_sums(
     tiles: Tiles,
     sample: Any,
     channels: Any,
-    split: Any,
+    share: Any,
     add: Callable[..., block.Pair],
     *sources: Any,
 ) -> block.Pair:
@@ -156,23 +173,23 @@ def stream_sums(
       tiles: the cut.
       sample: of this block, as the next two; see `place`.
       channels: which it has.
-      split: which it is.
+      share: which it is.
       add: (chunk's index, the chunk of each source, sums) -> sums.
       *sources: references to (N, L, C), in the GPU's memory.
     """
 
     def body(indices, *refs_and_sums):
         *refs, before = refs_and_sums
-        chunk = split * tiles.per_split + indices[0]
+        chunk = share * tiles.per_block + indices[0]
         after = add(chunk, *(ref.at[0] for ref in refs), before)
         # The next copy goes where every thread has to have read.
         plgpu.commit_smem()
         return after
 
-    spec = _chunk_spec(tiles, sample, channels, split)
+    spec = _chunk_spec(tiles, sample, channels, share)
     return plgpu.emit_pipeline(
         body,
-        grid=(tiles.per_split,),
+        grid=(tiles.per_block,),
         in_specs=[spec for _ in sources],
         max_concurrent_steps=STAGES,
         init_carry=(block.zeros(tiles), block.zeros(tiles)),
@@ -183,7 +200,7 @@ def stream(
     tiles: Tiles,
     sample: Any,
     channels: Any,
-    split: Any,
+    share: Any,
     write: Callable[..., None],
     sources: tuple[Any, ...],
     result: Any,
@@ -195,7 +212,7 @@ def stream(
       tiles: the cut.
       sample: of this block, as the next two; see `place`.
       channels: which it has.
-      split: which it is.
+      share: which it is.
       write: (chunk's index, the chunk of each source, that of the result) -> None.
       sources: references to (N, L, C), in the GPU's memory.
       result: likewise.
@@ -203,17 +220,17 @@ def stream(
     """
 
     def body(indices, *refs):
-        chunk = split * tiles.per_split + indices[0]
+        chunk = share * tiles.per_block + indices[0]
         buffer = buffers.at[jax.lax.rem(indices[0], STAGES)]
         plgpu.wait_smem_to_gmem(STAGES - 1, wait_read_only=True)
         write(chunk, *(ref.at[0] for ref in refs), buffer)
         plgpu.commit_smem()
         store_chunk(tiles, chunk, buffer, result.at[sample, :, channels])
 
-    spec = _chunk_spec(tiles, sample, channels, split)
+    spec = _chunk_spec(tiles, sample, channels, share)
     plgpu.emit_pipeline(
         body,
-        grid=(tiles.per_split,),
+        grid=(tiles.per_block,),
         in_specs=[spec for _ in sources],
         max_concurrent_steps=STAGES,
     )(*sources)
@@ -226,9 +243,9 @@ def stream_scratch(tiles: Tiles, dtype: Any) -> dict[str, Any]:
     return {"buffers": plgpu.SMEM(shape, dtype)}
 
 
-def _chunk_spec(tiles, sample, channels, split):
+def _chunk_spec(tiles, sample, channels, share):
     column = jax.lax.div(channels.start, tiles.channels)
     return plgpu.BlockSpec(
         (1, tiles.chunk, tiles.channels),
-        lambda step: (sample, split * tiles.per_split + step, column),
+        lambda step: (sample, share * tiles.per_block + step, column),
     )

@@ -3,16 +3,19 @@
 A thread block is one warpgroup of 128 threads. Arrays are (N, L, C), the spatial axes
 as one, and a block works on some channels of one sample. What is decided here:
 
-- the channels of a block. With whole groups, and all positions in shared memory, x is
-  read once. Otherwise x is read twice, by two kernels, and any channels will do;
+- the channels of a block. With whole groups, and all positions in the shared memory of
+  a block or of a cluster of blocks, x is read once. Otherwise x is read twice, by two
+  kernels, and any channels will do;
 - the rows, the positions that the threads have in registers at a time: one value of
   each of ``rows * channels`` is in each place of a register for the whole kernel, so
   that sums and coefficients stay where they are;
 - the chunk, the positions that are copied at a time;
-- the splits, blocks that share the positions of a sample when they are read twice.
+- the blocks that share the positions of a sample. A cluster is as small as fills the
+  chip, and as large as it may be where nothing does.
 """
 
 import dataclasses
+import itertools
 import math
 
 THREADS = 128
@@ -39,6 +42,9 @@ _BLOCKS_PER_PROCESSOR = 4
 # Of a block that sums: what it writes then weighs little beside what it read.
 _LEAST_CHUNKS = 4
 
+# Blocks to a cluster; more than 8 have to be asked for, and not every chip has them.
+_CLUSTERS = (1, 2, 4, 8)
+
 # Rows of coefficients that a kernel keeps at the most, and barriers.
 _COEFFICIENTS = 5
 _RESERVE = 2048
@@ -53,15 +59,17 @@ class Tiles:
       channels: C in a block; divides C.
       rows: positions in registers at a time; ``rows * channels`` is a multiple of 128.
       chunk: positions that are copied at a time; a multiple of ``rows``.
-      splits: blocks that share a sample's positions. 0 if each block keeps all of
-        them, for whole groups, and they are read once.
+      kept: whether the blocks keep their positions, of whole groups: x is read once,
+        and those that share a sample are a cluster.
+      shares: blocks that share a sample's positions.
     """
 
     shape: tuple[int, int, int]
     channels: int
     rows: int
     chunk: int
-    splits: int
+    kept: bool
+    shares: int
 
     @property
     def columns(self) -> int:
@@ -79,9 +87,19 @@ class Tiles:
         return -(-self.shape[1] // self.chunk)
 
     @property
-    def per_split(self) -> int:
-        """Chunks of a block, if it does not keep them."""
-        return -(-self.chunks // self.splits)
+    def per_block(self) -> int:
+        """Chunks of a block; the last ones that share a sample may have fewer."""
+        return -(-self.chunks // self.shares)
+
+    @property
+    def blocks(self) -> int:
+        """All of them."""
+        return self.shape[0] * self.columns * self.shares
+
+    @property
+    def told(self) -> int:
+        """Rows of ``lanes`` that take one sum of every block of a cluster."""
+        return -(-self.shares // self.rows) if self.kept and self.shares > 1 else 0
 
 
 class DoesNotFitError(ValueError):
@@ -113,36 +131,56 @@ def choose(
     if not cuts:
         raise DoesNotFitError
     kept = [
-        _keeping(view, cut)
-        for cut in cuts
+        _keeping(view, cut, shares)
+        for shares, cut in itertools.product(_CLUSTERS, cuts)
         if cut % (c // groups) == 0 and cut * narrowest >= _SECTOR
     ]
-    kept = [tiles for tiles in kept if slab_bytes(tiles, itemsizes) <= SHARED_BYTES]
+    kept = [
+        tiles
+        for tiles in kept
+        if slab_bytes(tiles, itemsizes) <= SHARED_BYTES and _worth(tiles, narrowest)
+    ]
     if keep and kept:
-        many = [t for t in kept if n * t.columns >= PROCESSORS]
-        return many[-1] if many else kept[0]
+        return _filling(kept)
     return _streaming(view, _even(cuts, narrowest), narrowest)
 
 
 def slab_bytes(tiles: Tiles, itemsizes: tuple[int, ...]) -> int:
-    """Shared memory of a block that keeps all positions.
+    """Shared memory of a block that keeps its positions.
 
     What is written takes the place of the first array that was read, if it can.
     """
     if itemsizes[0] == itemsizes[-1]:
         itemsizes = itemsizes[:-1]
-    slab = tiles.chunks * tiles.chunk * tiles.channels * sum(itemsizes)
-    # The coefficients, and a sum twice over; see `block.spread`.
-    return slab + (_COEFFICIENTS + 2) * tiles.lanes * 4 + _RESERVE
+    slab = tiles.per_block * tiles.chunk * tiles.channels * sum(itemsizes)
+    # The coefficients, a sum twice over (`block.spread`), two that blocks tell another.
+    values = (_COEFFICIENTS + 2 + 2 * tiles.told) * tiles.lanes
+    return slab + values * 4 + _RESERVE
 
 
-def _keeping(view, channels) -> Tiles:
+def _keeping(view, channels, shares) -> Tiles:
     """All positions in as few copies as can be, with as little as can be over."""
-    rows = _rows(view[1], channels)
+    positions = -(-view[1] // shares)
+    rows = _rows(positions, channels)
     longest = max(rows, _LONGEST // rows * rows)
-    copies = -(-view[1] // longest)
-    chunk = _round_up(-(-view[1] // copies), rows)
-    return Tiles(view, channels, rows, chunk, splits=0)
+    copies = -(-positions // longest)
+    chunk = _round_up(-(-positions // copies), rows)
+    return Tiles(view, channels, rows, chunk, kept=True, shares=shares)
+
+
+def _worth(tiles, itemsize) -> bool:
+    """Whether each block of a cluster has more to read than to tell the others."""
+    slab = tiles.per_block * tiles.chunk * tiles.channels * itemsize
+    return tiles.shares == 1 or slab >= _LEAST_CHUNKS * _CHUNK_BYTES
+
+
+def _filling(kept) -> Tiles:
+    """The most channels and fewest blocks to a cluster, if they fill the chip."""
+    filling = [tiles for tiles in kept if tiles.blocks >= PROCESSORS]
+    if not filling:
+        return max(kept, key=lambda tiles: tiles.blocks)
+    fewest = min(tiles.shares for tiles in filling)
+    return [tiles for tiles in filling if tiles.shares == fewest][-1]
 
 
 def _streaming(view, channels, itemsize) -> Tiles:
@@ -153,8 +191,9 @@ def _streaming(view, channels, itemsize) -> Tiles:
     chunk = max(rows, min(fitting, _round_up(positions, rows)) // rows * rows)
     chunks = -(-positions // chunk)
     wanted = -(-_BLOCKS_PER_PROCESSOR * PROCESSORS // (n * (c // channels)))
-    per_split = -(-chunks // min(wanted, max(1, chunks // _LEAST_CHUNKS)))
-    return Tiles(view, channels, rows, chunk, splits=-(-chunks // per_split))
+    per_block = -(-chunks // min(wanted, max(1, chunks // _LEAST_CHUNKS)))
+    shares = -(-chunks // per_block)
+    return Tiles(view, channels, rows, chunk, kept=False, shares=shares)
 
 
 def _rows(positions, channels) -> int:
