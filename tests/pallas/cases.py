@@ -20,6 +20,7 @@ class Way:
       samples: N in a block, as it should be chosen.
       cut: how many blocks of channels.
       reads: 1 or 2.
+      holds: whether there is room to hold dz in float32, backward.
     """
 
     case: Case
@@ -27,6 +28,7 @@ class Way:
     samples: int = 1
     cut: int = 1
     reads: int = 1
+    holds: bool = True
 
     @property
     def vmem_bytes(self) -> int:
@@ -40,6 +42,7 @@ WAYS = [
     Way(Case("odd_lanes_one_group", (1, 3, 260), 1)),
     Way(Case("instance", (1, 9, 12), 12, activation="gelu")),
     Way(Case("channels_in_blocks", (1, 64, 256), 32), 250, cut=2),
+    Way(Case("no_room", (1, 64, 256), 32, activation="silu"), 430, holds=False),
     Way(Case("two_reads", (1, 300, 24), 4), 450, reads=2),
     Way(
         Case("two_reads_width_apart", (2, 40, 7, 6), 3, "bfloat16", activation="silu"),

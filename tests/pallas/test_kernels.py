@@ -26,11 +26,19 @@ def _assert_taken(way, problem, x, arrays):
     assert min(tiles.blocks, 2) == way.reads
 
 
+def _assert_held(way, problem, x):
+    """Where x is read once and dz is more than dy."""
+    tiles = _op.cut(tpu.KERNELS, problem, x, (x.dtype,) * 3, True)
+    if tiles.blocks == 1 and way.case.activation is not None:
+        assert (tiles.holding_bytes > 0) is way.holds
+
+
 @pytest.mark.parametrize(**named(WAYS))
 def test_both_passes(way):
     data, problem, given = _call(way)
     with on_simulated_memory(way.vmem_bytes):
         _assert_taken(way, problem, given.x, 2)
+        _assert_held(way, problem, given.x)
         y, moments = _op.forward(tpu.KERNELS, problem, given.x, given.gamma, given.beta)
         check.values(way.case, data, y)
         saved = Saved(given.x, given.gamma, given.beta, None, moments)

@@ -39,6 +39,9 @@ def test_cut_of_the_table(name, chip):
         block = (tiles.positions, *tiles.shape[2:-1], tiles.channels)
         buffers = 2 * arrays * tiles.samples * cuts.block_bytes(block, size)
         assert buffers < tiles.vmem_bytes <= VMEM[chip] * cuts.MIB
+        if tiles.holding_bytes:
+            held = tiles.samples * cuts.block_bytes(block, 4)
+            assert buffers + held < tiles.holding_bytes <= VMEM[chip] * cuts.MIB
 
 
 def test_reads_once_what_fits():
@@ -46,6 +49,11 @@ def test_reads_once_what_fits():
     assert choose(layer, "v5e", 2, 2).blocks == 1
     assert choose(layer, "v4", 2, 2).blocks > 1
     assert choose(TABLE["sd15_32_640"], "v4", 2, 3).blocks == 1
+
+
+def test_holds_a_slab_where_there_is_room():
+    assert choose(TABLE["sd15_64_320"], "v5e", 2, 3).holding_bytes
+    assert not choose(TABLE["fpn_p2"], "v5e", 2, 3).holding_bytes
 
 
 def test_takes_some_channels_where_that_is_enough():

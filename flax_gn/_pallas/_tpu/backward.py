@@ -14,8 +14,12 @@ Two reads. Blocks of both go through VMEM twice, the second time in reverse::
 Groups that devices split are summed by one kernel; another writes dx once the devices
 have shared their sums.
 
-Nothing else is kept from the forward pass: x_hat, and with an activation its argument z
-and dz, are formed again from x wherever they are needed.
+Nothing else is kept from the forward pass: with an activation its argument z and dz are
+formed again from x. The loop that sums holds dz for the one that writes, where VMEM has
+room for a slab in float32.
+
+The loops have x - pilot where dx has x_hat: what is the same for a channel is put right
+once, in the sums and in the factors, and not in every place.
 """
 
 import jax
@@ -29,7 +33,7 @@ from flax_gn._pallas._tpu.grid import Pass
 from flax_gn._pallas._tpu.tiles import Tiles
 from flax_gn._problem import Problem
 
-PILOT, RSTD, OFFSET, GAMMA, BETA = range(5)
+PILOT = 0
 DZ, DZ_X_HAT = range(2)
 
 
@@ -57,11 +61,13 @@ def backward(
       dz * x_hat over each sample's positions.
     """
 
-    def kernel(x, dy, coefficients, dx, totals, sums):
+    def kernel(x, dy, coefficients, dx, totals, sums, held=None):
         block, read = grid.place(tiles)
         of_chunk = _cotangents(problem, tiles, x, dy, coefficients)
-        _sum(tiles, block, read, of_chunk, totals, sums)
+        _sum(tiles, block, read, of_chunk, coefficients, totals, sums, held)
         _average(problem, tiles, read, coefficients, sums)
+        if held is not None:
+            of_chunk = _held(tiles, x, held, coefficients)
 
         def means(sample):
             return (sums[i, pl.ds(sample, 1), : tiles.channels] for i in (DZ, DZ_X_HAT))
@@ -69,7 +75,13 @@ def backward(
         _write(tiles, block, read, of_chunk, coefficients, means, dx)
 
     dx, totals = grid.call(
-        kernel, "group_norm_backward", tiles, (x, dy), (coefficients,), x.dtype
+        kernel,
+        "group_norm_backward",
+        tiles,
+        (x, dy),
+        (coefficients,),
+        x.dtype,
+        hold=_holds(problem, tiles),
     )
     return dx, totals
 
@@ -86,7 +98,7 @@ def gradient_sums(
     def kernel(x, dy, coefficients, totals, sums):
         block, read = grid.place(tiles, Pass.SUMS)
         of_chunk = _cotangents(problem, tiles, x, dy, coefficients)
-        _sum(tiles, block, read, of_chunk, totals, sums)
+        _sum(tiles, block, read, of_chunk, coefficients, totals, sums)
 
     name = "group_norm_gradient_sums"
     (totals,) = grid.call(
@@ -130,32 +142,55 @@ def gradient(
 
 
 def _cotangents(problem, tiles, x, dy, coefficients):
-    """Sample -> slice of a chunk -> dz, x_hat."""
+    """Sample -> slice of a chunk -> dz, x - pilot."""
 
     def of_sample(sample):
-        pilot, rstd, offset, gamma, beta = (
-            blocks.across(tiles, coefficients[sample, pl.ds(i, 1)])
-            for i in (PILOT, RSTD, OFFSET, GAMMA, BETA)
+        pilot, rstd, offset, gamma, beta = _rows(coefficients, sample)
+        slope, constant = rstd * gamma, offset * gamma + beta
+        pilot, slope, constant = (
+            blocks.across(tiles, row) for row in (pilot, slope, constant)
         )
 
         def of_chunk(chunk):
-            x_hat = (x[sample, chunk].astype(jnp.float32) - pilot) * rstd + offset
+            centred = x[sample, chunk].astype(jnp.float32) - pilot
             dz = dy[sample, chunk].astype(jnp.float32)
-            z = x_hat * gamma + beta
-            return pull(problem.activation, words.of(x.dtype), z, dz), x_hat
+            z = centred * slope + constant
+            return pull(problem.activation, words.of(x.dtype), z, dz), centred
 
         return of_chunk
 
     return of_sample
 
 
-def _slope(coefficients, sample):
-    """How z grows with x, per channel."""
-    rstd, gamma = (coefficients[sample, pl.ds(i, 1)] for i in (RSTD, GAMMA))
-    return rstd * gamma
+def _holds(problem, tiles):
+    """Whether dz is held between the two loops over a slab.
+
+    To form it again is most of the second one where there is an activation.
+    """
+    once = tiles.blocks == 1
+    return problem.activation is not None and once and tiles.holding_bytes > 0
 
 
-def _sum(tiles, block, read, cotangents, totals, sums):
+def _held(tiles, x, held, coefficients):
+    """As `_cotangents`, of the dz that `_sum` has held."""
+
+    def of_sample(sample):
+        pilot = blocks.across(tiles, coefficients[sample, pl.ds(PILOT, 1)])
+
+        def of_chunk(chunk):
+            return held[sample, chunk], x[sample, chunk].astype(jnp.float32) - pilot
+
+        return of_chunk
+
+    return of_sample
+
+
+def _rows(coefficients, sample):
+    """Pilot, rstd, offset, gamma and beta, (1, channels) each."""
+    return (coefficients[sample, pl.ds(i, 1)] for i in range(5))
+
+
+def _sum(tiles, block, read, cotangents, coefficients, totals, sums, held=None):
     @read.first
     def _():
         sums[...] = jnp.zeros(sums.shape, sums.dtype)
@@ -167,8 +202,10 @@ def _sum(tiles, block, read, cotangents, totals, sums):
             of_chunk = cotangents(sample)
 
             def terms(chunk):
-                dz, x_hat = of_chunk(chunk)
-                return dz, dz * x_hat
+                dz, centred = of_chunk(chunk)
+                if held is not None:
+                    held[sample, chunk] = dz
+                return dz, dz * centred
 
             blocks.add_sums(tiles, block, terms, sums, sample)
 
@@ -176,9 +213,14 @@ def _sum(tiles, block, read, cotangents, totals, sums):
     def _():
         @grid.for_each_sample(tiles)
         def _(sample):
-            for i in (DZ, DZ_X_HAT):
-                row = sums[i, pl.ds(sample, 1), : tiles.channels]
-                totals[sample, pl.ds(i, 1)] = row
+            dz, dz_centred = (
+                sums[i, pl.ds(sample, 1), : tiles.channels] for i in (DZ, DZ_X_HAT)
+            )
+            _, rstd, offset, *_ = _rows(coefficients, sample)
+            dz_x_hat = dz_centred * rstd + dz * offset
+            sums[DZ_X_HAT, pl.ds(sample, 1), : tiles.channels] = dz_x_hat
+            totals[sample, pl.ds(DZ, 1)] = dz
+            totals[sample, pl.ds(DZ_X_HAT, 1)] = dz_x_hat
 
 
 def _average(problem, tiles, read, coefficients, sums):
@@ -191,9 +233,9 @@ def _average(problem, tiles, read, coefficients, sums):
 
         @grid.for_each_sample(tiles)
         def _(sample):
+            _, rstd, _, gamma, _ = _rows(coefficients, sample)
             for i in (DZ, DZ_X_HAT):
-                at = i, pl.ds(sample, 1), slice(tiles.channels)
-                sums[at] *= _slope(coefficients, sample)
+                sums[i, pl.ds(sample, 1), : tiles.channels] *= rstd * gamma
 
         for i in (DZ, DZ_X_HAT):
             sums[i] = blocks.to_groups(sums[i], size) / count
@@ -205,14 +247,14 @@ def _write(tiles, block, read, cotangents, coefficients, means, dx):
         @grid.for_each_sample(tiles)
         def _(sample):
             of_chunk = cotangents(sample)
-            slope, mean, mean_x_hat = (
-                blocks.across(tiles, row)
-                for row in (_slope(coefficients, sample), *means(sample))
-            )
+            _, rstd, offset, gamma, _ = _rows(coefficients, sample)
+            mean, mean_x_hat = means(sample)
+            rows = rstd * gamma, mean + offset * mean_x_hat, rstd * mean_x_hat
+            slope, constant, of_centred = (blocks.across(tiles, row) for row in rows)
 
             def write(chunk):
-                dz, x_hat = of_chunk(chunk)
-                result = slope * dz - mean - x_hat * mean_x_hat
+                dz, centred = of_chunk(chunk)
+                result = slope * dz - constant - centred * of_centred
                 dx[sample, chunk] = result.astype(dx.dtype)
 
             blocks.for_each_chunk(tiles, block, write)

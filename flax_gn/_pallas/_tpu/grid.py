@@ -52,18 +52,21 @@ def call(
     rows: tuple[jax.Array, ...],
     dtype: Any,
     what: Pass = Pass.BOTH,
+    hold: bool = False,
 ) -> list[jax.Array]:
     """Runs a kernel over all blocks.
 
     Args:
       kernel: of references to the arrays' blocks, the rows', the results', and, if it
-        sums, scratch (2, samples, lanes).
+        sums, scratch (2, samples, lanes), and if it holds, scratch of a block's shape.
       name: the kernel's, in the compiled program.
       tiles: the cut.
       arrays: in the view of the cut; each is read in blocks.
       rows: (N, K, C), float32, of any K.
       dtype: of the array that is written.
       what: which passes.
+      hold: whether the kernel holds a float32 value for every place of a block; there
+        has to be room.
 
     Returns:
       An array of the view's shape, if the kernel writes it; and (N, 2, C), float32, if
@@ -99,6 +102,10 @@ def call(
     if what is not Pass.BOTH:
         results = results[:1] if what is Pass.WRITES else results[1:]
     scratch = [pltpu.VMEM((2, tiles.samples, tiles.lanes), jnp.float32)]
+    vmem_bytes = tiles.vmem_bytes
+    if hold:
+        scratch.append(pltpu.VMEM(shape, jnp.float32))
+        vmem_bytes = tiles.holding_bytes
     return pl.pallas_call(
         kernel,
         grid=grid,
@@ -113,7 +120,7 @@ def call(
         ],
         scratch_shapes=[] if what is Pass.WRITES else scratch,
         compiler_params=pltpu.CompilerParams(
-            dimension_semantics=semantics, vmem_limit_bytes=tiles.vmem_bytes
+            dimension_semantics=semantics, vmem_limit_bytes=vmem_bytes
         ),
         name=name,
         interpret=False if interpreter is None else interpreter.params,

@@ -45,6 +45,8 @@ class Tiles:
       channels: C in a block; divides C, and holds whole groups.
       chunk: L in a chunk; divides ``positions`` if a sample has several blocks.
       vmem_bytes: the memory that the kernel asks for.
+      holding_bytes: the same for one that also holds a float32 value for every place of
+        the block; 0 where there is no room for them.
     """
 
     shape: tuple[int, ...]
@@ -53,6 +55,7 @@ class Tiles:
     channels: int
     chunk: int
     vmem_bytes: int
+    holding_bytes: int
 
     @property
     def blocks(self) -> int:
@@ -105,13 +108,16 @@ def choose(
 
     def tiles(samples, positions, channels):
         used = step(samples, positions, channels)
+        holding = used + samples * block_bytes((positions, *inner, channels), 4)
+        reserve = 2 * _reserve(vmem_bytes)
         return Tiles(
             view,
             samples,
             positions,
             channels,
             _chunk(inner, channels, positions),
-            min(vmem_bytes, used + 2 * _reserve(vmem_bytes)),
+            min(vmem_bytes, used + reserve),
+            min(vmem_bytes, holding + reserve) if holding <= budget else 0,
         )
 
     cuts = _channel_cuts(c, c // groups)
