@@ -28,8 +28,8 @@ ORDER = (
 )
 ROW = {name: row for row, names in enumerate(ORDER) for name in names}
 
-# numpy comes with jax, which is built on it.
-FOREIGN = {"flax", "jax", "numpy"}
+# numpy and jaxlib come with jax, which is built on them.
+FOREIGN = {"flax", "jax", "jaxlib", "numpy"}
 
 # Looks at the kernels by themselves, which no call of the op shows.
 INSIDE = {"experiments.benchmark.schedule"}

@@ -72,7 +72,8 @@ def test_program(program):
     x = np.prod(layer.shape) * jnp.dtype(dtype).itemsize
     assert made.moved >= NEEDED[part] * x
     if name in AS_IT_LIES:
-        assert made.moved <= (NEEDED[part] + 0.05) * x
+        # Rows of coefficients are padded to whole tiles, which tells beside a small x.
+        assert made.moved <= (NEEDED[part] + 0.15) * x
 
 
 def _read(lowered):

@@ -85,3 +85,15 @@ def test_the_committed_record_has_every_generation_both_ways():
 def test_the_page_shows_the_record():
     page = ROOT / "docs" / "kernels.md"
     assert markers.read(page, "schedule") == schedule.text()
+
+
+def test_computing_hides_behind_memory_on_a_v5e():
+    """As README.md and docs/kernels.md say: a v5e runs at 1.5 GHz."""
+    _, speeds, rows = schedule.load(schedule.RECORD)
+    clocks = {
+        row.key: row.bundles * speeds[row.target] / row.bytes
+        for row in rows
+        if row.target == "v5e"
+    }
+    assert len(clocks) == 2 * len(schedule.LAYERS)
+    assert max(clocks.values()) < 1.5e9
