@@ -4,6 +4,7 @@ python -m experiments.data fashion-mnist
 python -m experiments.data cifar10 --folder ~/data
 python -m experiments.data trees
 python -m experiments.data brain
+python -m experiments.data ucf101 --folder ~/data/UCF101
 """
 
 import argparse

@@ -4,7 +4,15 @@ import functools
 import os
 from collections.abc import Callable
 
-from experiments.data import brain, cifar, fashion_mnist, subset, trees
+from experiments.data import (
+    brain,
+    cifar,
+    fashion_mnist,
+    kinetics,
+    subset,
+    trees,
+    ucf101,
+)
 from experiments.data.dataset import Dataset
 
 _LOADERS: dict[str, Callable[..., Dataset]] = {
@@ -16,7 +24,7 @@ _LOADERS: dict[str, Callable[..., Dataset]] = {
 NAMES = tuple(_LOADERS)
 # Modules of sets for other tasks than classification. What `load` returns is their own,
 # and `summary` says in lines what is in it.
-OTHERS = {trees.NAME: trees, brain.NAME: brain}
+OTHERS = {module.NAME: module for module in (trees, brain, kinetics, ucf101)}
 
 
 def load(

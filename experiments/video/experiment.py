@@ -2,6 +2,10 @@
 
 python -m experiments video --quick
 python -m experiments video
+
+On films, of Kinetics or UCF101, in a folder:
+
+python -m experiments video --dataset ucf101 --data-folder UCF101
 """
 
 import pathlib
@@ -9,7 +13,7 @@ import pathlib
 from experiments import lab
 from experiments.lab import Options, Record, Verdict
 from experiments.lab.results import Cell, exceeds
-from experiments.video import recipe, report
+from experiments.video import moving, recipe, report
 
 LEARNED = 80.0  # percent of the clips trained on
 PAPER = """
@@ -45,13 +49,15 @@ def command() -> lab.Command:
         prog="python -m experiments video",
         description="Trains a network with convolutions over time and space to tell "
         "which way things move, with batch norm and group norm, at eight and four "
-        "clips per device.",
+        "clips per device. With --dataset kinetics or ucf101 and a folder of films it "
+        "is what people do, at a size for one GPU.",
         norms=recipe.NORMS,
         choices=recipe.NORMS,
-        sizes=recipe.SIZES,
+        sizes=recipe.SETS[moving.NAME].sizes,
+        sizes_of={name: of.sizes for name, of in recipe.SETS.items()},
         out=pathlib.Path("runs") / "video",
         quick="one batch size, one epoch",
-        datasets=(),
+        datasets=tuple(recipe.SETS),
     )
 
 

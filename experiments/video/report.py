@@ -8,6 +8,8 @@ import numpy as np
 
 from experiments.lab import Record, figures, results
 from experiments.training.norms import TITLES
+from experiments.video.paths import DIRECTIONS
+from experiments.video.recipe import SETS
 
 Cells = dict[tuple[str, int], results.Cell]
 
@@ -53,12 +55,15 @@ def caption(record: Record) -> str:
     """What the numbers are, and where they come from."""
     run = record["runs"][0]
     frames, height, width = record["shape"]
+    of = SETS[record["dataset"].partition(" ")[0]].words
+    classes = record.get("classes", len(DIRECTIONS))  # older records do not say
     return (
         f"Accuracy in percent on {record['clips']} clips of {frames} frames of "
-        f"{height}x{width} pixels with things of the test part, "
+        f"{height}x{width} pixels {of.tested}, "
         f"{results.spread_of(record)}, each the median of the last "
         f"{results.last_epochs(run['epochs'])} of {run['epochs']} epochs of "
-        f"{run['epoch_examples']} clips, all of them new; by chance it is 12.5. "
+        f"{run['epoch_examples']} clips{of.trained}; by chance it is "
+        f"{100 / classes:.3g}. "
         f"{run['devices']} device, peak learning rate of Adam {run['rate']:g} per 256 "
         f"clips for both norms."
     )
@@ -78,8 +83,9 @@ def figure(record: Record, path: pathlib.Path) -> pathlib.Path:
         panel = fig.add_subplot(grid[1, :])
         shown = record["shown"]
         clip = np.frombuffer(base64.b64decode(shown["bytes"]), np.uint8)
-        frames = np.pad(clip.reshape(shown["shape"]), ((0, 0), (0, 0), (0, 1)))
-        frames[..., -1] = 255
+        frames = clip.reshape(shown["shape"])
+        gap = [(0, 0), (0, 0), (0, 1), (0, 0)][: frames.ndim]
+        frames = np.pad(frames, gap, constant_values=255)
         panel.imshow(np.concatenate(list(frames), axis=1), cmap="gray")
         panel.set_title(f'a clip, of "{shown["label"]}": frames 1 to {len(frames)}')
         panel.set_axis_off()

@@ -1,4 +1,4 @@
-"""Which way things move, as a task for the trainer."""
+"""What happens in clips, as a task for the trainer."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
@@ -9,30 +9,26 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from experiments.training import Config, examples
+from experiments.training import Config
 from experiments.training.classification import sums
 from experiments.training.networked import Networked
 from experiments.training.program import per_example
-from experiments.video.paths import DIRECTIONS, Clips, Shape, drawn
+from experiments.video.sets import Clips, Source
 
 Tree = Any
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Motion(Networked):
-    """Trains a network to name the direction in which the thing of a clip moves.
+class Recognition(Networked):
+    """Trains a network to name the class of a clip.
 
     Attributes:
-      things: to make training clips of; uint8, (m, h, w).
-      test: the clips to be tested on.
-      shape: of all clips.
+      source: of the clips.
       network: makes the network, from ``norm``, ``conv`` and ``classes``.
       norm: a name of `NORMS`.
     """
 
-    things: np.ndarray
-    test: Clips
-    shape: Shape
+    source: Source
     network: Callable[..., nn.Module]
     norm: str
 
@@ -51,28 +47,27 @@ class Motion(Networked):
 
     def training_batch(self, config: Config, epoch: int, start: int, n: int) -> Clips:
         """Clips ``start`` to ``start + n`` of an epoch."""
-        return drawn(self.things, self.shape, config.seed, epoch, start, n)
+        return self.source.drawn(config.seed, epoch, start, n)
 
     def evaluation_batches(self, size: int) -> Iterator[Clips]:
         """The test clips in equal batches, padded at the end."""
-        return examples.batches(self.test, size, Clips(0, -1))
+        return self.source.batches(size)
 
     def metrics(self, outputs: Iterable[dict[str, np.ndarray]]) -> dict[str, float]:
         """Loss and part of errors on the test clips."""
-        return per_example(outputs, len(self.test.labels))
+        return per_example(outputs, self.source.tested)
 
     @property
     def example(self) -> jax.Array:
         """A clip."""
-        frames, side, _ = self.shape
-        return jnp.zeros((1, frames, side, side, 1))
+        return jnp.zeros((1, *self.source.shape))
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The number of directions."""
-        return {"classes": len(DIRECTIONS)}
+        """The number of classes."""
+        return {"classes": len(self.source.classes)}
 
 
 def _scaled(images: jax.Array) -> jax.Array:
-    """uint8 to about -2 to 2, with a channel."""
-    return (images.astype(jnp.float32) - 127.5)[..., None] / 64
+    """uint8 to about -2 to 2."""
+    return (images.astype(jnp.float32) - 127.5) / 64

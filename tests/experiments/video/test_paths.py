@@ -1,9 +1,11 @@
 """Clips: what moves, where to, and what stands still."""
 
+import zlib
+
 import numpy as np
 import pytest
 
-from experiments.video import paths
+from experiments.video import moving, paths
 from experiments.video.paths import Shape
 
 SHAPE = Shape(frames=4, side=16, fastest=3)
@@ -66,6 +68,16 @@ def test_clips_depend_on_their_place_in_the_epoch_alone():
         np.testing.assert_array_equal(part.labels, whole.labels[start : start + 8])
     other = paths.drawn(things, SHAPE, 6, 2, 0, 16)
     assert not np.array_equal(other.images, whole.images)
+
+
+def test_the_clips_of_the_committed_record_are_made_as_they_were():
+    """By their checksums: another draw would be another set."""
+    source = moving.read(None, None)
+    (test,) = source.batches(256)
+    drawn = source.drawn(0, 0, 0, 4).images
+    assert drawn.shape == (4, 6, 20, 20, 1)
+    assert zlib.crc32(np.ascontiguousarray(drawn)) == 2115970178
+    assert zlib.crc32(np.ascontiguousarray(test.images)) == 1543589836
 
 
 def test_speeds_go_up_to_the_fastest_and_a_frame_too_small_for_it_is_refused():

@@ -22,7 +22,9 @@ def _record(**errors):
             for name, values in errors.items()
             for seed, value in enumerate(values)
         ],
+        "dataset": "moving things",
         "clips": 9,
+        "classes": 4,
         "shape": [8, 32, 16],
     }
 
@@ -72,4 +74,9 @@ def test_the_table_and_the_caption():
         "| batch norm | 74.0 ± 1.4 | 68.0 ± 2.8 | 87.0 ± 0.7 | 84.0 ± 1.4 |",
         "| group norm | 73.0 ± 0.0 | 72.0 ± 0.0 | 86.5 ± 0.0 | 86.0 ± 0.0 |",
     ]
-    assert "9 clips of 8 frames of 32x16 pixels" in report.caption(record)
+    caption = report.caption(record)
+    assert "9 clips of 8 frames of 32x16 pixels with things of the test" in caption
+    assert "of 64 clips, all of them new; by chance it is 25." in caption
+    films = report.caption(record | {"dataset": "kinetics", "classes": 400})
+    assert "one from the middle of each of as many films" in films
+    assert "of 64 clips; by chance it is 0.25." in films

@@ -6,14 +6,15 @@ import pytest
 from flax import linen as nn
 
 from experiments import __main__ as command
-from experiments.video.paths import Clips, Shape
-from experiments.video.task import Motion
+from experiments.training import examples
+from experiments.video.sets import Clips
+from experiments.video.task import Recognition
 
 
-def test_a_batch_that_does_not_divide_an_epoch_is_refused(tmp_path, capsys):
-    argv = ["--quick", "--batch-sizes", "7", "--out", str(tmp_path / "out")]
+def test_a_batch_of_more_than_an_epoch_is_refused(tmp_path, capsys):
+    argv = ["--quick", "--batch-sizes", "257", "--out", str(tmp_path / "out")]
     assert command.main(["video", *argv]) == 2
-    assert "epoch_examples must be a positive multiple" in capsys.readouterr().err
+    assert "at least 257 training examples" in capsys.readouterr().err
 
 
 class Told(nn.Module):
@@ -29,12 +30,23 @@ class Told(nn.Module):
         return 4 * jax.nn.one_hot(said, self.classes)
 
 
+class Held:
+    """Three test clips, each with its class in its first pixel, but for the first."""
+
+    classes = tuple("abcdefgh")
+    shape = 2, 4, 4, 1
+    tested = 3
+
+    def batches(self, size):
+        images = np.zeros((3, *self.shape), np.uint8)
+        images[:, 0, 0, 0, 0] = [3, 1, 0]
+        test = Clips(images, np.array([3, 2, 0], np.int32))
+        return examples.batches(test, size, Clips(0, -1))
+
+
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_metrics_leave_the_padding_out(size):
-    images = np.zeros((3, 2, 4, 4), np.uint8)
-    images[:, 0, 0, 0] = [3, 1, 0]
-    test = Clips(images, np.array([3, 2, 0], np.int32))
-    of = Motion(images[:, 0], test, Shape(2, 4, 1), Told, "gn")
+    of = Recognition(Held(), Told, "gn")
     got = of.metrics(
         jax.tree.map(np.asarray, jax.jit(of.evaluate)({}, {}, batch))
         for batch in of.evaluation_batches(size)
