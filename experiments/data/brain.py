@@ -8,16 +8,14 @@ the wheel of nilearn as NIfTI files. The wheel is read as the archive that it is
 never installed.
 """
 
-import gzip
 import io
 import os
 import zipfile
-import zlib
-from typing import NamedTuple
 
 import numpy as np
 
-from experiments.data import files
+from experiments.data import files, nifti
+from experiments.data.nifti import Volume
 
 NAME = "brain"
 # The address on the Python Package Index is made of the file's own BLAKE2b.
@@ -29,19 +27,6 @@ FILE = files.File(
 )
 MEMBER = "nilearn/datasets/data/mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
 CLASSES = ("neither", "grey matter", "white matter")
-
-
-class Volume(NamedTuple):
-    """A volume and the class of each voxel.
-
-    Attributes:
-      image: uint8, (X, Y, Z), from left to right, back to front and bottom to top; 0
-        outside the brain.
-      labels: uint8, (X, Y, Z), positions in `CLASSES`.
-    """
-
-    image: np.ndarray
-    labels: np.ndarray
 
 
 def load(
@@ -96,25 +81,7 @@ def read(content: bytes, name: str) -> np.ndarray:
     Raises:
       ValueError: no such file, or voxels that are no bytes in three dimensions.
     """
-    import nibabel
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
-    from nibabel.wrapstruct import WrapStructError
-
-    try:
-        image = nibabel.Nifti1Image.from_bytes(gzip.decompress(content))
-    except (
-        EOFError,
-        HeaderDataError,
-        ImageFileError,
-        WrapStructError,
-        gzip.BadGzipFile,
-        zlib.error,
-    ) as error:
-        raise ValueError(
-            f"{name}: expected a compressed NIfTI file, got something else ({error})"
-        ) from error
-    image = nibabel.as_closest_canonical(image)
+    image = nifti.read(content, name)
     dtype = image.get_data_dtype()
     if dtype != np.uint8 or len(image.shape) != 3:
         raise ValueError(

@@ -2,11 +2,16 @@
 
 python -m experiments segmentation --quick
 python -m experiments segmentation
+
+On a task of the Medical Segmentation Decathlon, in its folder:
+
+python -m experiments segmentation --dataset decathlon --data-folder Task04_Hippocampus
 """
 
 import pathlib
 
 from experiments import lab
+from experiments.data import brain
 from experiments.lab import Options, Record, Verdict
 from experiments.lab.results import Cell, exceeds
 from experiments.segmentation import recipe, report
@@ -36,13 +41,17 @@ def command() -> lab.Command:
         prog="python -m experiments segmentation",
         description="Trains U-Nets of two and three dimensions to tell grey and white "
         "matter apart, with batch norm and group norm, at one and two patches per "
-        "device. The brain comes by: python -m experiments.data brain",
+        "device. The brain comes by: python -m experiments.data brain. With "
+        "--dataset decathlon and the folder of a task it is organs and tumours, at a "
+        "size for one GPU",
         norms=recipe.NORMS,
         choices=recipe.NORMS,
-        sizes=recipe.SIZES,
+        sizes=recipe.SETS[brain.NAME].sizes,
+        sizes_of={name: of.sizes for name, of in recipe.SETS.items()},
         out=pathlib.Path("runs") / "segmentation",
         quick="one batch size, one epoch",
-        datasets=(),
+        datasets=tuple(recipe.SETS),
+        shipped=False,
     )
 
 

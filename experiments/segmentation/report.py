@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from experiments.lab import Record, figures, results
+from experiments.segmentation.recipe import SETS
+from experiments.segmentation.sets import Words
 from experiments.training.norms import TITLES
 
 NETWORKS = {"2d": "slices (2D)", "3d": "volumes (3D)"}
@@ -58,7 +60,7 @@ def table(record: Record) -> str:
 
 def caption(record: Record) -> str:
     """What the numbers are, and where they come from."""
-    runs = record["runs"]
+    runs, of = record["runs"], _words(record)
     run = runs[0]
     tested = " and ".join(
         f"{part['test']} patches of {'x'.join(map(str, part['shape']))} voxels"
@@ -73,14 +75,18 @@ def caption(record: Record) -> str:
         for network, count in counts.items()
     )
     return (
-        f"Mean intersection over union of grey matter, white matter and neither, and "
-        f"mean Dice coefficient of grey and white matter, in percent, "
+        f"Mean intersection over union of {of.measures}, in percent, "
         f"mean ± sample standard deviation over {seeds}, each the median of the last "
         f"{results.last_epochs(run['epochs'])} of {run['epochs']} epochs of "
-        f"{run['epoch_examples']} patches; tested on {tested} of the region held out. "
+        f"{run['epoch_examples']} patches; tested on {tested} {of.tested}. "
         f"{run['devices']} device, peak learning rate of Adam {run['rate']:g} per 256 "
         f"patches for both norms."
     )
+
+
+def _words(record: Record) -> Words:
+    """How to speak of the record's set."""
+    return SETS[record["dataset"].partition(" ")[0]].words
 
 
 def figure(record: Record, path: pathlib.Path) -> pathlib.Path:
@@ -103,8 +109,8 @@ def figure(record: Record, path: pathlib.Path) -> pathlib.Path:
 def _slices(fig: Any, place: Any, record: Record) -> None:
     """The slice, its classes, and what the first seed of each network says."""
     shown = [
-        ("T1 image", record["shown"]["image"]),
-        ("truth: grey and white matter", record["shown"]["labels"]),
+        (_words(record).image, record["shown"]["image"]),
+        (_words(record).truth, record["shown"]["labels"]),
     ]
     shown += [
         (f"{run['network'].upper()}, {TITLES[run['norm']]}, at {run['batch']}", said)
@@ -114,7 +120,7 @@ def _slices(fig: Any, place: Any, record: Record) -> None:
     inner = place.subgridspec(-(-len(shown) // 2), 2)
     for index, (title, picture) in enumerate(shown):
         panel = fig.add_subplot(inner[index // 2, index % 2])
-        most = 255 if index == 0 else 2
+        most = 255 if index == 0 else record.get("classes", 3) - 1
         panel.imshow(
             decoded(picture).T[::-1],
             cmap="gray",

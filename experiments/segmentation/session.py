@@ -1,16 +1,14 @@
 """Trains the U-Nets, and writes what they come to."""
 
 import base64
-import functools
 import pathlib
 from typing import Any
 
 import numpy as np
 
 from experiments import lab
-from experiments.data import brain
 from experiments.lab import session
-from experiments.segmentation import patches, recipe, report
+from experiments.segmentation import recipe, report
 from experiments.segmentation.task import Segmentation
 from experiments.training import Config, Program
 from experiments.training.program import State
@@ -20,27 +18,20 @@ def run(options: lab.Options) -> lab.Record:
     """Trains all runs and writes the record and the figure into ``options.out``.
 
     Raises:
-      RefusalError: before any training, when the brain is missing, the batches do not
-        divide an epoch, or the folder holds other runs to resume.
+      RefusalError: before any training, when volumes are missing or damaged, the
+        batches do not divide an epoch, or the folder holds other runs to resume.
       KeyboardInterrupt: after a Ctrl-C, with a checkpoint written.
     """
+    of = recipe.SETS[options.dataset]
     try:
-        train, test = recipe.split(brain.load(halvings=recipe.HALVINGS))
-        configs = recipe.configs(options.norms, options.size)
+        configs = recipe.configs(of, options.norms, options.size)
+        cases = of.cases(options.data_folder, options.size.examples)
     except (OSError, ValueError) as error:
         raise lab.RefusalError(str(error)) from error
 
     def task(config: Config) -> Segmentation:
-        geometry = recipe.GEOMETRIES[config.network]
-        return Segmentation(
-            train,
-            test,
-            corners=patches.grid(test, geometry.shape, geometry.step),
-            shape=geometry.shape,
-            classes=len(recipe.CLASSES),
-            network=functools.partial(recipe.network, config.network),
-            norm=config.norm,
-        )
+        geometry = of.geometries[config.network]
+        return Segmentation(cases, geometry, geometry.network, config.norm)
 
     def measure(
         config: Config, program: Program, state: State, folder: pathlib.Path
@@ -49,11 +40,8 @@ def run(options: lab.Options) -> lab.Record:
         del folder
         if config.seed:
             return {}
-        of: Any = program.task
-        whole = patches.assembled(
-            of.said(program.outputs(state)), of.corners, of.shape, test.image.shape
-        )
-        return {"said": encoded(whole[:, :, recipe.SHOWN])}
+        segmentation: Any = program.task
+        return {"said": encoded(segmentation.said(program.outputs(state)))}
 
     record = session.train(
         options,
@@ -62,19 +50,12 @@ def run(options: lab.Options) -> lab.Record:
         measure=measure,
         packages=("optax", "orbax-checkpoint", "nibabel"),
     )
+    image, labels = cases.shown()
     record |= {
-        "dataset": brain.NAME,
-        "patches": {
-            name: {
-                "shape": list(geometry.shape),
-                "test": len(patches.grid(test, geometry.shape, geometry.step)),
-            }
-            for name, geometry in recipe.GEOMETRIES.items()
-        },
-        "shown": {
-            "image": encoded(test.image[:, :, recipe.SHOWN]),
-            "labels": encoded(test.labels[:, :, recipe.SHOWN]),
-        },
+        "dataset": cases.name,
+        "classes": len(cases.classes),
+        "patches": of.record(cases),
+        "shown": {"image": encoded(image), "labels": encoded(labels)},
     }
     return session.finish(options.out, record, figure=report.figure, tell=report.table)
 

@@ -1,9 +1,11 @@
 """Boxes of voxels: where they are cut, drawn and put back."""
 
+import zlib
+
 import numpy as np
 import pytest
 
-from experiments.data.brain import Volume
+from experiments.data.nifti import Volume
 from experiments.segmentation import patches
 
 RNG = np.random.default_rng(0)
@@ -15,7 +17,7 @@ SHAPES = [(3, 4, 1), (3, 2, 4)]
 
 
 def _drawn(shape, start, n, **options):
-    return patches.drawn(VOLUME, VOXELS, shape, 3, 1, start, n, **options)
+    return patches.drawn([(VOLUME, VOXELS)], shape, 3, 1, start, n, **options)
 
 
 def test_the_grid_leaves_out_what_is_outside_the_brain_and_what_is_cut_off():
@@ -68,9 +70,54 @@ def test_every_patch_holds_one_of_the_voxels():
     image = np.zeros((8, 8, 8), np.uint8)
     image[6, 1, 3] = image[0, 7, 7] = 9
     found = patches.drawn(
-        Volume(image, image), np.argwhere(image), (3, 3, 3), 0, 0, 0, 32
+        [(Volume(image, image), np.argwhere(image))], (3, 3, 3), 0, 0, 0, 32
     )
     assert (found.images.max((1, 2, 3)) == 9).all()
     # Anywhere in the patch, as far as the edges allow.
     places = {tuple(np.argwhere(picture)[0]) for picture in found.images}
     assert len(places) > 8
+
+
+def test_patches_come_from_all_volumes_and_stand_over_the_edges_of_small_ones():
+    values = (40, 90)
+    cases = []
+    for value, sides in zip(values, ((6, 7, 5), (2, 3, 4)), strict=True):
+        image = np.full((*sides, 2), value, np.uint8)
+        image[..., 1] += 1
+        labels = np.full(sides, value, np.uint8)
+        cases.append((Volume(image, labels), np.argwhere(labels)))
+    found = patches.drawn(cases, (4, 3, 3), 0, 0, 0, 40)
+    assert found.images.shape == (40, 4, 3, 3, 2)
+    assert found.labels.shape == (40, 4, 3, 3)
+    large = found.labels == 40
+    small = found.labels == 90
+    assert set(large.all((1, 2, 3))) == {True, False}, "both volumes"
+    # The small one has two of four rows; what is beyond is padding.
+    over = ~large.all((1, 2, 3))
+    assert (small[over].sum((1, 2, 3)) == 2 * 3 * 3).all()
+    assert (found.labels[~(large | small)] == patches.PADDING).all()
+    np.testing.assert_array_equal(found.images[large], [[40, 41]] * large.sum())
+    np.testing.assert_array_equal(found.images[small], [[90, 91]] * small.sum())
+    assert not found.images[found.labels == patches.PADDING].any()
+
+
+def test_a_grid_over_the_edges_has_every_voxel_once():
+    corners = patches.grid(VOLUME, (4, 4, 4), (4, 4, 4), whole=False)
+    found = patches.cut(VOLUME, corners, (4, 4, 4))
+    assert np.count_nonzero(found.labels != patches.PADDING) == NUMBERS.size
+    whole = patches.assembled(found.labels, corners, (4, 4, 4), NUMBERS.shape)
+    np.testing.assert_array_equal(whole, NUMBERS)
+
+
+def test_the_patches_of_the_committed_record_are_drawn_as_they_were():
+    """By their checksum: other draws would be another experiment."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (40, 50, 45), np.uint8)
+    volume = Volume(image, image // 128)
+    cases = [(volume, np.argwhere(image > 100))]
+    sums = []
+    for shape in ((32, 32, 1), (16, 16, 16)):
+        found = patches.drawn(cases, shape, 2, 5, 3, 9)
+        content = np.ascontiguousarray(found.images).tobytes() + found.labels.tobytes()
+        sums.append(zlib.crc32(content))
+    assert sums == [1908438209, 3685258316]

@@ -24,6 +24,7 @@ def _record(**mious):
             for name, values in mious.items()
             for seed, value in enumerate(values)
         ],
+        "dataset": "brain",
         "patches": {"2d": {"shape": [8, 8, 1], "test": 5}},
     }
 
@@ -82,4 +83,9 @@ def test_the_table_and_the_caption():
         "32.5 ± 3.5 |"
     )
     assert len(lines) == 6
-    assert "5 patches of 8x8x1 voxels" in report.caption(record)
+    caption = report.caption(record)
+    assert "union of grey matter, white matter and neither, and mean Dice" in caption
+    assert "5 patches of 8x8x1 voxels of the region held out." in caption
+    organs = report.caption(record | {"dataset": "decathlon Hippocampus"})
+    assert "union of all classes and mean Dice coefficient of all but the" in organs
+    assert "5 patches of 8x8x1 voxels of the cases held out." in organs

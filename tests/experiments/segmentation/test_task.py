@@ -1,15 +1,15 @@
 """What the task makes of the network's numbers."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
 
-from experiments.data.brain import Volume
+from experiments.data.nifti import Volume
 from experiments.segmentation import metric
+from experiments.segmentation.patches import PADDING
+from experiments.segmentation.sets import Cases, Geometry
 from experiments.segmentation.task import Segmentation
 
 
@@ -31,16 +31,16 @@ SAID = np.array([0, 1, 2, 1, 1, 0], np.uint8).reshape(1, 6, 1)
 TRUE = np.array([0, 1, 2, 2, 1, 1], np.uint8).reshape(1, 6, 1)
 
 
-def _task(corners):
-    volume = Volume(np.repeat(SAID, 2, 0), np.repeat(TRUE, 2, 0))
-    return Segmentation(
-        volume, volume, np.array(corners), (2, 2, 1), 3, functools.partial(Told), "gn"
-    )
+def _task():
+    volume = Volume(np.repeat(SAID, 2, 0)[..., None], np.repeat(TRUE, 2, 0))
+    cases = Cases("set", ("a", "b", "c"), 1, [], [volume], whole=True, slice=0)
+    of = Geometry((2, 2, 1), (2, 2, 1), Told)
+    return Segmentation(cases, of, Told, "gn")
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_metrics_leave_the_padding_out(size):
-    of = _task([(0, 0, 0), (0, 2, 0), (0, 4, 0)])
+    of = _task()
     outputs = [
         jax.tree.map(np.asarray, jax.jit(of.evaluate)({}, {}, batch))
         for batch in of.evaluation_batches(size)
@@ -51,8 +51,19 @@ def test_metrics_leave_the_padding_out(size):
     assert got["dice"] == pytest.approx((4 / 6 + 2 / 3) / 2)
     right, wrong = -np.log(np.exp([4, 0]) / (np.exp(4) + 2))
     assert got["loss"] == pytest.approx((4 * right + 2 * wrong) / 6, rel=1e-5)
-    said = of.said(outputs)
-    np.testing.assert_array_equal(np.concatenate(list(said), axis=1)[0], SAID[0, :, 0])
+    np.testing.assert_array_equal(of.said(outputs), np.repeat(SAID[..., 0], 2, 0))
+
+
+def test_the_loss_leaves_the_padding_out():
+    of = _task()
+    (batch,) = of.evaluation_batches(3)
+    cut = batch._replace(labels=batch.labels.copy())
+    cut.labels[0, 0] = cut.labels[2, 1] = PADDING
+    loss, _ = of.loss({}, {}, cut)
+    there = cut.labels != PADDING
+    right = (batch.images[..., 0] == batch.labels)[there]
+    terms = np.where(right, *-np.log(np.exp([4, 0]) / (np.exp(4) + 2)))
+    assert float(loss) == pytest.approx(terms.mean(), rel=1e-5)
 
 
 def test_a_class_that_nobody_names_and_that_is_not_there_is_right():
