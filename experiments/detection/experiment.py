@@ -1,4 +1,8 @@
-"""The lab record: detection at one and two pictures per device, and what came out."""
+"""The lab record: detection at one and two pictures per device, and what came out.
+
+python -m experiments.data trees
+python -m experiments detection
+"""
 
 import pathlib
 
@@ -48,10 +52,12 @@ def command() -> lab.Command:
         "experiments.data trees",
         norms=recipe.NORMS,
         choices=recipe.NORMS,
-        sizes=recipe.SIZES,
+        sizes=recipe.SETS["trees"].sizes,
+        sizes_of={name: of.sizes for name, of in recipe.SETS.items()},
         out=pathlib.Path("runs") / "detection",
         quick="one batch size, two epochs",
-        datasets=(),
+        datasets=tuple(recipe.SETS),
+        shipped=False,
     )
 
 

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.data.trees import Picture
-from experiments.detection import task, tiles
+from experiments.data.boxed import Picture
+from experiments.detection import sources, task, tiles
 from experiments.training import Config
 from tests.experiments.detection import draw, tiny
 
@@ -20,8 +20,13 @@ def _picture() -> Picture:
 
 
 def _detection(picture: Picture) -> task.Detection:
-    test = tiles.grid(picture, tiny.SHAPE)
-    return task.Detection(picture, test, tiny.SHAPE, tiny.Network, "gn")
+    return task.Detection(
+        sources.Aerial(picture, tiny.SHAPE),
+        sources.Held(tiles.grid(picture, tiny.SHAPE)),
+        tiny.SHAPE,
+        tiny.Network,
+        "gn",
+    )
 
 
 def _weights(of: task.Detection) -> Any:
