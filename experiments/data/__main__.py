@@ -4,6 +4,9 @@ python -m experiments.data fashion-mnist
 python -m experiments.data cifar10 --folder ~/data
 python -m experiments.data trees
 python -m experiments.data brain
+python -m experiments.data coco --folder ~/coco
+
+COCO is never fetched, for its size: the command says where it comes from.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """What the sets for detection have in common: a picture and the boxes in it."""
 
 import dataclasses
+import pathlib
 from typing import Any
 
 import numpy as np
@@ -48,12 +49,93 @@ class Picture:
         """
         import PIL.Image
 
-        height, width = self.image.shape[:2]
-        part = longest / max(height, width)
-        size = [max(1, round(part * side)) for side in (width, height)]
+        before = self.image.shape[1], self.image.shape[0]
+        after = fitting(*before, longest)
         image = PIL.Image.fromarray(self.image).resize(
-            (size[0], size[1]), PIL.Image.Resampling.BILINEAR
+            after, PIL.Image.Resampling.BILINEAR
         )
-        factors = np.array(size * 2, np.float32) / [width, height, width, height]
-        boxes = (self.boxes * factors).astype(np.float32)
+        boxes = stretched(self.boxes, before, after)
         return Picture(np.asarray(image), boxes, self.classes)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scene:
+    """A picture on disk, and what its annotations say.
+
+    Attributes:
+      path: of the picture.
+      width: of the picture, in pixels.
+      height: likewise.
+      boxes: float32, (n, 4): left, top, right and bottom, inside the picture.
+      classes: int32, (n,), from 0.
+      crowd: bool, (n,): whether a box is around a crowd of unnumbered objects.
+    """
+
+    path: pathlib.Path
+    width: int
+    height: int
+    boxes: np.ndarray
+    classes: np.ndarray
+    crowd: np.ndarray
+
+    def objects(self) -> "Scene":
+        """Without the crowds."""
+        return self._of(np.flatnonzero(~self.crowd))
+
+    def largest(self, most: int) -> "Scene":
+        """With no more than so many boxes, the largest ones."""
+        sides = self.boxes[:, 2:] - self.boxes[:, :2]
+        chosen = np.argsort(-sides.prod(1), kind="stable")[:most]
+        return self._of(np.sort(chosen))
+
+    def read(self) -> Picture:
+        """The picture, in colour whatever the file, and its boxes.
+
+        Raises:
+          ValueError: the file is missing or damaged, or of another size than the
+            annotations say.
+        """
+        import PIL.Image
+
+        try:
+            with PIL.Image.open(self.path) as file:
+                size = file.size
+                image = np.asarray(file.convert("RGB"))
+        except OSError as error:
+            raise ValueError(
+                f"{self.path}: expected a whole picture, got one that cannot be read "
+                f"({error}); unpack or fetch it again"
+            ) from error
+        if size != (self.width, self.height):
+            raise ValueError(
+                f"{self.path}: expected {self.width}x{self.height} pixels, as its "
+                f"annotations say, got {size[0]}x{size[1]}; they belong to another "
+                "picture"
+            )
+        return Picture(image, self.boxes, self.classes)
+
+    def _of(self, rows: np.ndarray) -> "Scene":
+        return dataclasses.replace(
+            self,
+            boxes=self.boxes[rows],
+            classes=self.classes[rows],
+            crowd=self.crowd[rows],
+        )
+
+
+def fitting(width: int, height: int, longest: int) -> tuple[int, int]:
+    """The sides in the same proportion, the longer one of so many pixels.
+
+    >>> fitting(8, 4, 6), fitting(3, 900, 6)
+    ((6, 3), (1, 6))
+    """
+    part = longest / max(width, height)
+    return max(1, round(part * width)), max(1, round(part * height))
+
+
+def stretched(
+    boxes: np.ndarray, before: tuple[int, int], after: tuple[int, int]
+) -> np.ndarray:
+    """Boxes (n, 4) of a picture whose width and height have become others."""
+    factors = np.tile(np.array(after) / before, 2)
+    return (boxes * factors).astype(np.float32)

@@ -4,7 +4,7 @@ import functools
 import os
 from collections.abc import Callable
 
-from experiments.data import brain, cifar, fashion_mnist, subset, trees
+from experiments.data import brain, cifar, coco, fashion_mnist, subset, trees
 from experiments.data.dataset import Dataset
 
 _LOADERS: dict[str, Callable[..., Dataset]] = {
@@ -16,7 +16,7 @@ _LOADERS: dict[str, Callable[..., Dataset]] = {
 NAMES = tuple(_LOADERS)
 # Modules of sets for other tasks than classification. What `load` returns is their own,
 # and `summary` says in lines what is in it.
-OTHERS = {trees.NAME: trees, brain.NAME: brain}
+OTHERS = {trees.NAME: trees, brain.NAME: brain, coco.NAME: coco}
 
 
 def load(

@@ -14,7 +14,9 @@ for frozen batch norm as well; weight decay is on all parameters; and Adam takes
 steps, since they are few.
 """
 
+from experiments.data import coco, trees
 from experiments.detection.aerial import TREES
+from experiments.detection.photographs import COCO
 from experiments.detection.sets import Set
 from experiments.lab import Size, plan
 from experiments.training import Config
@@ -27,7 +29,7 @@ TITLES = {
 }
 # Whose weights each starts from.
 SOURCES = {"frozen": "bn", "bn": "bn", "gn": "gn"}
-SETS = {"trees": TREES}
+SETS = {trees.NAME: TREES, coco.NAME: COCO}
 
 
 def first(of: Set, norm: str, seed: int, size: Size) -> Config:
