@@ -33,6 +33,11 @@ def run(options: lab.Options) -> lab.Record:
         truth = [boxes[boxes[:, 5] == 0, :5] for boxes in sites.test.truth()]
         shown = max(range(len(truth)), key=lambda index: len(truth[index]))
         image = sites.test.image(shown)
+        if not len(truth[shown]):
+            raise ValueError(
+                f"expected boxes in the {len(truth)} {of.words.tiles} of "
+                f"{of.words.test}, got none; test on more"
+            )
     except (OSError, ValueError) as error:
         raise lab.RefusalError(str(error)) from error
     for sentence in sites.said:

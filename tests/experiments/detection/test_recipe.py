@@ -10,7 +10,7 @@ from experiments.detection.task import Detection
 
 
 @pytest.mark.parametrize("norm", recipe.NORMS)
-@pytest.mark.parametrize(("name", "classes"), [("trees", 1)])
+@pytest.mark.parametrize(("name", "classes"), [("trees", 1), ("coco", 80)])
 def test_the_network_fits_the_tiles_and_their_targets(name, classes, norm):
     known = recipe.SETS[name]
     side = known.shape.side
@@ -36,13 +36,16 @@ def test_the_network_fits_the_tiles_and_their_targets(name, classes, norm):
     assert found["scores"].shape == found["classes"].shape == (1, 100)
 
 
-@pytest.mark.parametrize(("name", "runs"), [("trees", 18)])
+@pytest.mark.parametrize(("name", "runs"), [("trees", 18), ("coco", 6)])
 def test_runs_differ_in_norm_batch_and_seed_alone(name, runs):
     known = recipe.SETS[name]
     configs = recipe.configs(known, recipe.NORMS, known.sizes["default"])
     assert len({config.name for config in configs}) == len(configs) == runs
     assert len({config.steps * config.global_batch for config in configs}) == 1
     assert {config.rate for config in configs} == {known.rate}
+    for size in known.sizes.values():
+        before = recipe.first(known, "gn", 0, size)
+        assert before.epoch_examples == known.examples(size)
     assert set(recipe.SOURCES) == set(recipe.NORMS)
 
 
