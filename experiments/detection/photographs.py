@@ -53,8 +53,9 @@ def read(
 
 COCO = Set(
     sites=read,
-    # The blocks of ResNet-34, in number and channels: it weighs what ResNet-50 does.
-    # Pyramid and heads are those of FCOS.
+    # The blocks of ResNet-34, in number and channels: as many parameters as ResNet-50,
+    # 28.8 million with pyramid and heads, which are those of FCOS. Sixteen pictures take
+    # about 11 GiB.
     network=functools.partial(
         models.FCOS, stages=(3, 4, 6, 3), width=32, features=256, tower=4
     ),

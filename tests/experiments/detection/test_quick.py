@@ -138,6 +138,13 @@ class TestCoco(quick.Quick):
         out = tmp_path / "out"
         argv = ["detection", "--quick", "--dataset", "coco", "--data-folder", str(copy)]
         argv += ["--out", str(out)]
+        path = copy / "annotations" / "instances_val2017.json"
+        kept = path.read_text()
+        path.write_text(json.dumps(json.loads(kept) | {"annotations": []}))
+        assert command.main(argv) == 2
+        told = "expected boxes in the 6 pictures of val2017, got none"
+        assert told in capsys.readouterr().err
+        path.write_text(kept)
         # The picture with the most boxes is read to be shown.
         for path in (copy / "val2017").iterdir():
             path.write_bytes(path.read_bytes()[:200])
