@@ -136,6 +136,10 @@ def fitting(width: int, height: int, longest: int) -> tuple[int, int]:
 def stretched(
     boxes: np.ndarray, before: tuple[int, int], after: tuple[int, int]
 ) -> np.ndarray:
-    """Boxes (n, 4) of a picture whose width and height have become others."""
+    """Boxes (n, 4) of a picture whose width and height have become others.
+
+    >>> stretched(np.array([[0, 0, 7, 5]]), (7, 5), (4, 3)).tolist()
+    [[0.0, 0.0, 4.0, 3.0]]
+    """
     factors = np.tile(np.array(after) / before, 2)
     return (boxes * factors).astype(np.float32)

@@ -54,8 +54,8 @@ def read(
 COCO = Set(
     sites=read,
     # The blocks of ResNet-34, in number and channels: as many parameters as ResNet-50,
-    # 28.8 million with pyramid and heads, which are those of FCOS. Sixteen pictures take
-    # about 11 GiB.
+    # 28.8 million with the pyramid and the heads, which are those of FCOS. Sixteen
+    # pictures take about 11 GiB.
     network=functools.partial(
         models.FCOS, stages=(3, 4, 6, 3), width=32, features=256, tower=4
     ),

@@ -15,7 +15,7 @@ COLOURS = [coco_files.COLOURS[key] for key in sorted(coco_files.COLOURS)]
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    wide, tall = photographs.drawings(12, 0), photographs.drawings(4, 1)
+    wide, tall = photographs.drawings(12, 0), photographs.drawings(4, 2)
     turned = [
         drawing._replace(
             id=300 + drawing.id,
@@ -90,6 +90,7 @@ def test_what_is_tested_on_is_whole_with_all_its_boxes_and_crowds(found):
     truth = test.truth()
     assert [len(rows) for rows in truth] == [len(scene.boxes) for scene in found.val]
     assert max(map(len, truth)) > 1
+    assert any(scene.crowd.any() for scene in found.val)
     for scene, rows in zip(found.val, truth, strict=True):
         np.testing.assert_array_equal(rows[:, :4], scene.boxes / 2)
         np.testing.assert_array_equal(rows[:, 4], scene.classes)
