@@ -4,7 +4,11 @@ python -m experiments.data fashion-mnist
 python -m experiments.data cifar10 --folder ~/data
 python -m experiments.data trees
 python -m experiments.data brain
+python -m experiments.data coco --folder ~/data/coco
+python -m experiments.data decathlon --folder ~/data/Task04_Hippocampus
 python -m experiments.data ucf101 --folder ~/data/UCF101
+
+The last three, and kinetics, are never fetched: the command says where they come from.
 """
 
 import argparse

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from experiments.data import (
     brain,
     cifar,
+    coco,
     decathlon,
     fashion_mnist,
     kinetics,
@@ -25,7 +26,9 @@ _LOADERS: dict[str, Callable[..., Dataset]] = {
 NAMES = tuple(_LOADERS)
 # Modules of sets for other tasks than classification. What `load` returns is their own,
 # and `summary` says in lines what is in it.
-OTHERS = {module.NAME: module for module in (trees, brain, decathlon, kinetics, ucf101)}
+OTHERS = {
+    module.NAME: module for module in (trees, coco, brain, decathlon, kinetics, ucf101)
+}
 
 
 def load(

@@ -8,7 +8,6 @@ archive that it is and never installed. Two of its pictures are of Yellowstone a
 all their trees boxed; these are taken. Boxes are in the XML of Pascal VOC.
 """
 
-import dataclasses
 import io
 import os
 import xml.etree.ElementTree as ET
@@ -18,6 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments.data import files
+from experiments.data.boxed import Picture
 
 NAME = "trees"
 # The address on the Python Package Index is made of the file's own BLAKE2b.
@@ -33,33 +33,6 @@ PICTURES = (
     "2019_YELL_2_541000_4977000_image_crop",
 )
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Picture:
-    """A picture and the boxes of the objects in it.
-
-    Attributes:
-      image: uint8, (H, W, 3).
-      boxes: float32, (n, 4): left, top, right and bottom edge in pixels, counted from
-        the outer edge of the first pixel.
-    """
-
-    image: np.ndarray
-    boxes: np.ndarray
-
-    def halved(self) -> "Picture":
-        """The picture at half the resolution; an odd last row or column is lost.
-
-        >>> picture = Picture(np.full((3, 2, 3), 7, np.uint8), np.ones((1, 4)))
-        >>> picture.halved().image.shape, picture.halved().boxes.tolist()
-        ((1, 1, 3), [[0.5, 0.5, 0.5, 0.5]])
-        """
-        height, width = (side // 2 for side in self.image.shape[:2])
-        fours = self.image[: 2 * height, : 2 * width].reshape(height, 2, width, 2, 3)
-        image = np.round(fours.mean((1, 3), dtype=np.float32)).astype(np.uint8)
-        limits = np.array([width, height, width, height], np.float32)
-        return Picture(image, np.minimum(self.boxes / 2, limits).astype(np.float32))
 
 
 def load(

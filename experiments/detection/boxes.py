@@ -33,15 +33,18 @@ def iou(a: jax.Array, b: jax.Array) -> jax.Array:
     return shared / jnp.where(union > 0, union, 1)
 
 
-def suppress(boxes: jax.Array, scores: jax.Array, most: float) -> jax.Array:
+def suppress(
+    boxes: jax.Array, scores: jax.Array, classes: jax.Array, most: float
+) -> jax.Array:
     """Greedy non-maximum suppression: which boxes remain.
 
     From the highest score to the lowest, a box remains if it shares at most ``most``,
-    as intersection over union, with every box that remained before it.
+    as intersection over union, with every box of its class that remained before it.
 
     Args:
       boxes: (n, 4).
       scores: (n,), from the highest to the lowest.
+      classes: (n,), integers.
       most: from 0 to 1.
 
     Returns:
@@ -49,6 +52,7 @@ def suppress(boxes: jax.Array, scores: jax.Array, most: float) -> jax.Array:
     """
     n = len(scores)
     overlaps = iou(boxes[:, None], boxes[None, :]) > most
+    overlaps &= classes[:, None] == classes[None, :]
     overlaps &= jnp.arange(n)[:, None] > jnp.arange(n)[None, :]  # with an earlier one
 
     def look(index: jax.Array, kept: jax.Array) -> jax.Array:

@@ -1,4 +1,12 @@
-"""The lab record: detection at one and two pictures per device, and what came out."""
+"""The lab record: detection at one and two pictures per device, and what came out.
+
+python -m experiments.data trees
+python -m experiments detection
+
+On COCO, which its home offers unpacked into a folder:
+
+python -m experiments detection --dataset coco --data-folder COCO
+"""
 
 import pathlib
 
@@ -45,13 +53,16 @@ def command() -> lab.Command:
         description="Trains a detector of trees on one site at 16 tiles per device, "
         "then on another at one or two, with batch norm frozen, batch norm and group "
         "norm, and ends with a record and a figure. The pictures come by: python -m "
-        "experiments.data trees",
+        "experiments.data trees. With --dataset coco it is one of COCO's 80 classes, "
+        "on both halves of train2017, at a size for one GPU",
         norms=recipe.NORMS,
         choices=recipe.NORMS,
-        sizes=recipe.SIZES,
+        sizes=recipe.SETS["trees"].sizes,
+        sizes_of={name: of.sizes for name, of in recipe.SETS.items()},
         out=pathlib.Path("runs") / "detection",
         quick="one batch size, two epochs",
-        datasets=(),
+        datasets=tuple(recipe.SETS),
+        shipped=False,
     )
 
 

@@ -16,7 +16,7 @@ class Losses(NamedTuple):
     """Sums over the positions of a picture, and what to divide them by.
 
     Attributes:
-      classes: focal loss of all positions.
+      classes: focal loss of all positions and classes.
       boxes: -log(IoU) of the positive ones, each weighted by its centerness.
       centerness: cross-entropy of the positive ones.
       positives: how many they are.
@@ -58,18 +58,19 @@ def losses(
     """Of one picture, from what the network says at its P positions.
 
     Args:
-      logits: (P,), of an object.
+      logits: (P, C), of an object of each class.
       centerness: logits, (P,).
       distances: to the edges, (P, 4).
       targets: what it should say.
     """
     positive = targets.positive
+    named = targets.classes[:, None] == jnp.arange(logits.shape[1])[None]
     # Both boxes hold their common point, so that they always share some area.
     wanted = jnp.where(positive[:, None], targets.distances, 1.0)
     overlap = box.iou(_around(distances), _around(wanted))
     off_centre = optax.sigmoid_binary_cross_entropy(centerness, targets.centerness)
     return Losses(
-        classes=focal(logits, positive).sum(),
+        classes=focal(logits, positive[:, None] & named).sum(),
         boxes=(-jnp.log(overlap) * targets.centerness).sum(),
         centerness=jnp.where(positive, off_centre, 0).sum(),
         positives=positive.sum().astype(jnp.float32),

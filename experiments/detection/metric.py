@@ -13,11 +13,13 @@ from pycocotools.cocoeval import COCOeval
 def average_precision(
     truth: Sequence[np.ndarray], found: Sequence[np.ndarray]
 ) -> dict[str, float]:
-    """Precision averaged over recall, for one class of objects.
+    """Precision averaged over recall, and over the classes that are there.
 
     Args:
-      truth: the boxes (n, 4) in each picture.
-      found: boxes and scores (m, 5) in each; the 100 of highest score count.
+      truth: for each picture rows of a box, its class, and whether it holds a crowd,
+        (n, 6). What is found in a crowd is neither right nor wrong.
+      found: for each picture rows of a box, its score and its class, (m, 6). Of each
+        class the 100 of highest score count.
 
     Returns:
       "ap", averaged over intersections over union of 0.5, 0.55, ..., 0.95, and "ap50",
@@ -27,14 +29,25 @@ def average_precision(
       ValueError: there is no box in any picture.
     """
     boxes = [
-        {"image_id": i, "bbox": _corner_and_sides(box), "area": _area(box)}
+        {
+            "image_id": i,
+            "category_id": int(box[4]),
+            "iscrowd": int(box[5]),
+            "bbox": _corner_and_sides(box),
+            "area": _area(box),
+        }
         for i, picture in enumerate(truth)
         for box in picture.tolist()
     ]
-    if not boxes:
+    if all(box["iscrowd"] for box in boxes):
         raise ValueError("expected pictures with boxes in them, got none; test on more")
     detections = [
-        {"image_id": i, "bbox": _corner_and_sides(box), "score": box[4]}
+        {
+            "image_id": i,
+            "category_id": int(box[5]),
+            "bbox": _corner_and_sides(box),
+            "score": box[4],
+        }
         for i, picture in enumerate(found)
         for box in picture.tolist()
     ]
@@ -43,15 +56,12 @@ def average_precision(
     known: Any = COCO()  # its annotations want what its program does without
     known.dataset = {
         "images": [{"id": i} for i in range(len(truth))],
-        "categories": [{"id": 1}],
-        "annotations": [
-            {"id": i, "category_id": 1, "iscrowd": 0, **box}
-            for i, box in enumerate(boxes, start=1)
-        ],
+        "categories": [{"id": i} for i in {box["category_id"] for box in boxes}],
+        "annotations": [{"id": i, **box} for i, box in enumerate(boxes, start=1)],
     }
     with contextlib.redirect_stdout(io.StringIO()):  # it talks
         known.createIndex()
-        seen = known.loadRes([{"category_id": 1, **box} for box in detections])
+        seen = known.loadRes(detections)
         evaluation = COCOeval(known, seen, "bbox")
         evaluation.evaluate()
         evaluation.accumulate()

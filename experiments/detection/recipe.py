@@ -2,9 +2,8 @@
 
 As in the paper (section 4.2) a network is first trained where a large batch is at hand
 and batch norm works, and is then fine-tuned where memory allows one or two pictures
-per device. There ImageNet comes first and COCO second. Here both are aerial pictures of
-trees, of two sites: all of the smaller picture first, at 16 tiles per device, and then
-the upper two thirds of the larger one. The lower third is tested on.
+per device. There ImageNet comes first and COCO second. Here both are two sites of one
+set of pictures, `SETS`, the first at 16 tiles per device.
 
 Frozen batch norm, the paper's BN*, is fine-tuned from the weights of batch norm and
 with its running averages of the first site, which no longer move. Its scale and shift
@@ -15,14 +14,12 @@ for frozen batch norm as well; weight decay is on all parameters; and Adam takes
 steps, since they are few.
 """
 
-import functools
-from typing import NamedTuple
-
-from experiments.data.trees import Picture
-from experiments.detection import tiles
+from experiments.data import coco, trees
+from experiments.detection.aerial import TREES
+from experiments.detection.photographs import COCO
+from experiments.detection.sets import Set
 from experiments.lab import Size, plan
 from experiments.training import Config
-from flax_gn import models
 
 NORMS = ("frozen", "bn", "gn")
 TITLES = {
@@ -32,69 +29,25 @@ TITLES = {
 }
 # Whose weights each starts from.
 SOURCES = {"frozen": "bn", "bn": "bn", "gn": "gn"}
-DEVICES = 2
-SHAPE = tiles.Shape(side=96, most=40)  # 19 m; the most in one is 23
-HELD_OUT = 4 * SHAPE.side  # rows of the larger picture, at half its resolution
-EPOCH = 96  # tiles
-EVALUATION_BATCH = 22  # of 44 tiles
-FIRST_BATCH = 16
-# Per 256 tiles.
-RATE_FIRST, RATE = 0.032, 0.064
-
-SIZES = {
-    "default": Size(epochs=30, batches=(1, 2), seeds=3),
-    "quick": Size(epochs=2, batches=(1,), seeds=1),
-}
-
-network = functools.partial(models.FCOS, stages=(1, 1, 1), width=16, features=32)
+SETS = {trees.NAME: TREES, coco.NAME: COCO}
 
 
-class Sites(NamedTuple):
-    """What is trained on first, what next, and the tiles that are tested on."""
-
-    first: Picture
-    second: Picture
-    test: tiles.Tiles
-
-
-def sites(larger: Picture, smaller: Picture) -> Sites:
-    """From the pictures as they are published, at half their resolution.
-
-    Raises:
-      ValueError: the larger one is too small to hold tiles out, or a tile has more
-        boxes than ``SHAPE.most``.
-    """
-    larger, smaller = larger.halved(), smaller.halved()
-    height, width = larger.image.shape[:2]
-    kept = height - HELD_OUT
-    if kept < SHAPE.side:
-        raise ValueError(
-            f"expected a picture of at least {2 * (HELD_OUT + SHAPE.side)} rows, got "
-            f"{2 * height}; take a larger one"
-        )
-    return Sites(
-        first=smaller,
-        second=tiles.cut(larger, 0, 0, kept, width),
-        test=tiles.grid(tiles.cut(larger, kept, 0, HELD_OUT, width), SHAPE),
-    )
-
-
-def first(norm: str, seed: int, epochs: int) -> Config:
+def first(of: Set, norm: str, seed: int, size: Size) -> Config:
     """Training on the first site."""
     return Config(
         norm=norm,
-        batch=FIRST_BATCH,
+        batch=of.first_batch,
         devices=1,
         seed=seed,
-        epochs=epochs,
-        epoch_examples=EPOCH,
-        rate=RATE_FIRST,
-        evaluation_batch=EVALUATION_BATCH,
+        epochs=size.epochs,
+        epoch_examples=of.examples(size),
+        rate=of.rate_first,
+        evaluation_batch=of.evaluation_batch,
         **plan.ADAM,
     )
 
 
-def configs(norms: tuple[str, ...], size: Size) -> list[Config]:
+def configs(of: Set, norms: tuple[str, ...], size: Size) -> list[Config]:
     """Fine-tuning on the second site: one config per norm, batch and seed.
 
     Raises:
@@ -103,9 +56,9 @@ def configs(norms: tuple[str, ...], size: Size) -> list[Config]:
     return plan.grid(
         norms,
         size,
-        dict.fromkeys(norms, RATE),
-        devices=DEVICES,
-        epoch_examples=EPOCH,
-        evaluation_batch=EVALUATION_BATCH,
+        dict.fromkeys(norms, of.rate),
+        devices=of.devices,
+        epoch_examples=of.examples(size),
+        evaluation_batch=of.evaluation_batch,
         **plan.ADAM,
     )

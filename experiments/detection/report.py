@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.detection.recipe import TITLES
+from experiments.detection.recipe import SETS, TITLES
+from experiments.detection.sets import Words
 from experiments.lab import Record, figures
 from experiments.lab.results import Cell, cells, spread_of
 
@@ -28,6 +29,11 @@ def by_norm(record: Record, name: str) -> dict[str, dict[int, Cell]]:
     return found
 
 
+def words(record: Record) -> Words:
+    """How to speak of the record's set."""
+    return SETS[record["dataset"]].words
+
+
 def batches(record: Record) -> list[int]:
     """Tiles per device, from the fewest."""
     return sorted({run["batch"] for run in record["runs"]})
@@ -39,7 +45,7 @@ def table(record: Record) -> str:
     names = {"ap": "AP", "ap50": "AP50"}
     head = [f"{title} at {batch}" for title in names.values() for batch in sizes]
     lines = [
-        "| tiles per device | AP before | " + " | ".join(head) + " |",
+        f"| {words(record).tiles} per device | AP before | " + " | ".join(head) + " |",
         "|---" * (len(head) + 2) + "|",
     ]
     before = {
@@ -58,15 +64,20 @@ def table(record: Record) -> str:
 
 def caption(record: Record) -> str:
     """What the numbers are, and where they come from."""
-    run, first = record["runs"][0], record["first"][0]
-    return (
-        f"Average precision in percent as COCO defines it, on {record['tiles']} tiles "
-        f"with {record['trees']} trees of the strip held out, {spread_of(record)}, "
-        f"each the median of the last epochs. Fine-tuned for {run['epochs']} epochs of "
-        f"{run['epoch_examples']} tiles on {run['devices']} devices; before that, "
-        f"trained for {first['epochs']} epochs on the other site at {first['batch']} "
-        f"per device, after which the AP on the same strip was the one called before."
+    run, first, of = record["runs"][0], record["first"][0], words(record)
+    several = record.get("classes", 1) > 1
+    classes = f" of {record['classes']} classes" if several else ""
+    devices = f"{run['devices']} device" + ("s" if run["devices"] > 1 else "")
+    told = (
+        f"Average precision in percent as COCO defines it, on {record[of.tiles]} "
+        f"{of.tiles} with {record[of.objects]} {of.objects}{classes} of {of.test}, "
+        f"{spread_of(record)}, each the median of the last epochs. Fine-tuned for "
+        f"{run['epochs']} epochs of {run['epoch_examples']} {of.tiles} on {devices}; "
+        f"before that, trained for {first['epochs']} epochs on {of.first} at "
+        f"{first['batch']} per device, after which the AP on {of.again} was the one "
+        "called before."
     )
+    return " ".join([told, *record.get("said", [])])
 
 
 def figure(record: Record, path: pathlib.Path) -> pathlib.Path:
@@ -106,8 +117,8 @@ def _by_batch(panel: Any, record: Record, name: str, title: str) -> None:
         )
     panel.set_xticks(range(len(sizes)), [str(batch) for batch in sizes])
     panel.margins(0.08)
-    panel.set_xlabel("batch size (tiles per device)")
-    panel.set_ylabel(f"{title} on the held-out strip (%)")
+    panel.set_xlabel(f"batch size ({words(record).tiles} per device)")
+    panel.set_ylabel(f"{title} on {words(record).tested} (%)")
 
 
 def _by_epoch(panel: Any, record: Record) -> None:
@@ -134,15 +145,15 @@ def _by_epoch(panel: Any, record: Record) -> None:
                 alpha=0.15,
                 linewidth=0,
             )
-    panel.set_ylabel(f"AP on the held-out strip, {batch} per device (%)")
+    panel.set_ylabel(f"AP on {words(record).tested}, {batch} per device (%)")
 
 
 def _tile(panel: Any, record: Record, norm: str) -> None:
-    """The tile of the record, its trees, and what the first seed's network found."""
+    """The tile of the record, its objects, and what the first seed's network found."""
     import PIL.Image
     from matplotlib.patches import Rectangle
 
-    batch = batches(record)[0]
+    batch, of = batches(record)[0], words(record)
     shown = record["shown"]
     image = PIL.Image.open(io.BytesIO(base64.b64decode(shown["jpeg"])))
     run = next(
@@ -153,7 +164,7 @@ def _tile(panel: Any, record: Record, norm: str) -> None:
     scored = [box for box in run["measured"]["found"] if box[4] >= SHOWN_SCORE]
     panel.imshow(np.asarray(image), extent=(0, image.width, image.height, 0))
     for boxes, style in (
-        (shown["trees"], {"edgecolor": "white", "linestyle": "-", "linewidth": 2.2}),
+        (shown[of.objects], {"edgecolor": "white", "linestyle": "-", "linewidth": 2.2}),
         (scored, {"edgecolor": "black", "linestyle": "--", "linewidth": 1.2}),
     ):
         for left, top, right, bottom, *_ in boxes:
@@ -164,4 +175,6 @@ def _tile(panel: Any, record: Record, norm: str) -> None:
     panel.set_title(
         f"{TITLES[norm]}, {batch} per device: {len(scored)} boxes", fontsize=9
     )
-    panel.set_xlabel("trees: white, found: black, dashed (pixels of 0.2 m)", fontsize=8)
+    panel.set_xlabel(
+        f"{of.objects}: white, found: black, dashed ({of.pixels})", fontsize=8
+    )

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from experiments import lab
-from experiments.data import trees
 from experiments.detection import recipe, report
 from experiments.detection.pretraining import Pretraining
 from experiments.detection.task import Detection
@@ -22,31 +21,46 @@ def run(options: lab.Options) -> lab.Record:
     """Trains all runs and writes the record and the figure into ``options.out``.
 
     Raises:
-      RefusalError: before any training, when the pictures are missing, the batches do
-        not divide an epoch, or the folder holds other runs to resume.
+      RefusalError: before any training, when the pictures are missing or wrong, the
+        batches do not divide an epoch, or the folder holds other runs to resume.
       KeyboardInterrupt: after a Ctrl-C, with a checkpoint written.
     """
+    of = recipe.SETS[options.dataset]
     try:
-        sites = recipe.sites(*trees.load())
-        configs = recipe.configs(options.norms, options.size)
+        sites = of.sites(options.data_folder, options.size.examples)
+        configs = recipe.configs(of, options.norms, options.size)
+        recipe.first(of, options.norms[0], 0, options.size)
+        truth = [boxes[boxes[:, 5] == 0, :5] for boxes in sites.test.truth()]
+        shown = max(range(len(truth)), key=lambda index: len(truth[index]))
+        image = sites.test.image(shown)
+        if not len(truth[shown]):
+            raise ValueError(
+                f"expected boxes in the {len(truth)} {of.words.tiles} of "
+                f"{of.words.test}, got none; test on more"
+            )
     except (OSError, ValueError) as error:
         raise lab.RefusalError(str(error)) from error
+    for sentence in sites.said:
+        print(sentence)
     detection = functools.partial(
-        Detection, test=sites.test, shape=recipe.SHAPE, network=recipe.network
+        Detection,
+        test=sites.test,
+        shape=of.shape,
+        network=of.network,
+        classes=sites.classes,
+        reach=of.reach,
+        candidates=of.candidates,
     )
     pretraining = Pretraining(
         options.out / "first",
-        lambda norm: detection(picture=sites.first, norm=norm),
-        lambda norm, seed: recipe.first(norm, seed, options.size.epochs),
+        lambda norm: detection(source=sites.first, norm=norm),
+        lambda norm, seed: recipe.first(of, norm, seed, options.size),
         resume=options.resume,
     )
 
     def task(config: Config) -> Detection:
         weights = functools.partial(pretraining.weights, recipe.SOURCES[config.norm])
-        return detection(picture=sites.second, norm=config.norm, start=weights)
-
-    truth = task(configs[0]).truth()
-    shown = max(range(len(truth)), key=lambda index: len(truth[index]))
+        return detection(source=sites.second, norm=config.norm, start=weights)
 
     def measure(
         config: Config, program: Program, state: State, folder: pathlib.Path
@@ -55,8 +69,8 @@ def run(options: lab.Options) -> lab.Record:
         del folder
         if config.seed:
             return {}
-        of: Any = program.task
-        found = of.found(list(program.outputs(state)))[shown]
+        detector: Any = program.task
+        found = detector.found(list(program.outputs(state)))[shown]
         return {"found": _rounded(found)}
 
     record = session.train(
@@ -67,30 +81,31 @@ def run(options: lab.Options) -> lab.Record:
         packages=("optax", "orbax-checkpoint", "pycocotools"),
     )
     record |= {
-        "dataset": trees.NAME,
-        "tiles": len(truth),
-        "trees": sum(map(len, truth)),
+        of.words.tiles: len(truth),
+        of.words.objects: sum(map(len, truth)),
+        "classes": sites.classes,
+        "said": sites.said,
         "first": [
-            _first(pretraining, norm, seed)
+            _first(pretraining, norm, seed, of.first_batch)
             for norm in dict.fromkeys(recipe.SOURCES[n] for n in options.norms)
             for seed in range(options.size.seeds)
         ],
         "shown": {
-            "jpeg": _jpeg(sites.test.images[shown]),
-            "trees": _rounded(truth[shown]),
+            "jpeg": _jpeg(image),
+            of.words.objects: _rounded(truth[shown]),
         },
     }
     record["seconds"] = _seconds(record)
     return session.finish(options.out, record, figure=report.figure, tell=report.table)
 
 
-def _first(pretraining: Pretraining, norm: str, seed: int) -> lab.Record:
+def _first(pretraining: Pretraining, norm: str, seed: int, batch: int) -> lab.Record:
     """The part of the record on the training on the first site."""
     epochs = pretraining.epochs(norm, seed)
     return {
         "norm": norm,
         "seed": seed,
-        "batch": recipe.FIRST_BATCH,
+        "batch": batch,
         "epochs": len(epochs),
         "ap": round(epochs[-1]["test_ap"], 6),
         "ap50": round(epochs[-1]["test_ap50"], 6),

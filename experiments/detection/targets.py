@@ -17,9 +17,8 @@ from experiments.detection import boxes as box
 # Of a level's positions, those up to so many strides from a box's middle answer for it.
 RADIUS = 1.5
 # A level of stride s is for boxes whose farthest edge is from 4 s/2 to 4 s pixels away;
-# the finest is also for smaller boxes, the coarsest for larger ones. In FCOS it is 8 s:
-# trees are small.
-REACH = 4
+# the finest is also for smaller boxes, the coarsest for larger ones. In FCOS it is 8 s.
+REACH = 4.0
 
 
 class Targets(NamedTuple):
@@ -29,12 +28,14 @@ class Targets(NamedTuple):
       positive: bool, (P,): whether the position answers for a box.
       distances: float32, (P, 4), to the edges of its box; where it does not answer, of
         any box.
+      classes: int32, (P,), of its box; likewise.
       centerness: float32, (P,), from 0 on the edge to 1 in the middle; 0 where it does
         not answer.
     """
 
     positive: jax.Array
     distances: jax.Array
+    classes: jax.Array
     centerness: jax.Array
 
 
@@ -59,15 +60,22 @@ def points(
 
 
 def assign(
-    boxes: jax.Array, strides: Sequence[int], height: int, width: int
+    boxes: jax.Array,
+    classes: jax.Array,
+    strides: Sequence[int],
+    height: int,
+    width: int,
+    reach: float = REACH,
 ) -> Targets:
     """The targets of one picture.
 
     Args:
       boxes: (n, 4); those without area are padding.
+      classes: (n,), of the boxes.
       strides: of the levels, from the finest to the coarsest.
       height: of the picture, in pixels.
       width: likewise.
+      reach: so many strides a level's boxes reach at the most; by default `REACH`.
     """
     at, stride = points(strides, height, width)
     near = at[:, None] - boxes[None, :, :2]
@@ -76,8 +84,8 @@ def assign(
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
     off = jnp.abs(at[:, None] - middle[None]).max(-1)
     longest = distances.max(-1)
-    least = jnp.where(stride == strides[0], 0.0, stride * REACH / 2)[:, None]
-    most = jnp.where(stride == strides[-1], jnp.inf, stride * REACH)[:, None]
+    least = jnp.where(stride == strides[0], 0.0, stride * reach / 2)[:, None]
+    most = jnp.where(stride == strides[-1], jnp.inf, stride * reach)[:, None]
     sizes = box.area(boxes)[None]
     candidate = (
         (distances.min(-1) > 0)
@@ -91,7 +99,10 @@ def assign(
     positive = candidate.any(1)
     distances = jnp.take_along_axis(distances, chosen[:, None, None], axis=1)[:, 0]
     return Targets(
-        positive, distances, jnp.where(positive, _centerness(distances), 0.0)
+        positive,
+        distances,
+        classes[chosen],
+        jnp.where(positive, _centerness(distances), 0.0),
     )
 
 

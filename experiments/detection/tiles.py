@@ -6,17 +6,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.data.trees import Picture
+from experiments.data.boxed import Picture
 
 # Of a box, the least part that has to lie in a tile for it to count there.
 PART = 0.5
+# Where a picture does not fill its tile. The network sees about 0 there.
+PADDING = 127
 
 
 class Tiles(NamedTuple):
-    """images uint8 (n, S, S, 3); boxes float32 (n, MOST, 4), padded with zeros."""
+    """images uint8 (n, S, S, 3); boxes float32 (n, MOST, 4), padded with zeros.
+
+    And classes int32 (n, MOST), of the boxes, likewise.
+    """
 
     images: Any
     boxes: Any
+    classes: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +47,12 @@ def cut(picture: Picture, top: int, left: int, height: int, width: int) -> Pictu
     return Picture(
         picture.image[top : top + height, left : left + width],
         (inside - low)[enough],
+        picture.classes[enough],
     )
 
 
 def stack(parts: Sequence[Picture], shape: Shape) -> Tiles:
-    """Pictures of one size as arrays.
+    """Pictures as arrays; `PADDING` right of those that are smaller, and below them.
 
     Raises:
       ValueError: one has more boxes than ``shape.most``.
@@ -57,11 +64,14 @@ def stack(parts: Sequence[Picture], shape: Shape) -> Tiles:
             "more, or take smaller tiles"
         )
     boxes = np.zeros((len(parts), shape.most, 4), np.float32)
-    images = np.zeros((len(parts), shape.side, shape.side, 3), np.uint8)
+    classes = np.zeros((len(parts), shape.most), np.int32)
+    images = np.full((len(parts), shape.side, shape.side, 3), PADDING, np.uint8)
     for index, part in enumerate(parts):
-        images[index] = part.image
+        height, width = part.image.shape[:2]
+        images[index, :height, :width] = part.image
         boxes[index, : len(part.boxes)] = part.boxes
-    return Tiles(images, boxes)
+        classes[index, : len(part.boxes)] = part.classes
+    return Tiles(images, boxes, classes)
 
 
 def grid(picture: Picture, shape: Shape) -> Tiles:
@@ -119,27 +129,27 @@ def drawn(
 
 
 def mirrored(part: Picture, mirrors: Sequence[int] | np.ndarray) -> Picture:
-    """A square picture mirrored left to right, top to bottom and along its diagonal.
+    """A picture mirrored left to right, top to bottom and along its diagonal.
 
     Args:
-      part: of shape (S, S, 3).
+      part: of any shape.
       mirrors: three numbers; 0 leaves that mirror out.
     """
     image, boxes = part.image, part.boxes
-    side = len(image)
+    height, width = image.shape[:2]
     across, down, diagonal = mirrors
     if across:
         image = image[:, ::-1]
-        boxes = boxes * [-1, 1, -1, 1] + [side, 0, side, 0]
+        boxes = boxes * [-1, 1, -1, 1] + [width, 0, width, 0]
         boxes = boxes[:, [2, 1, 0, 3]]
     if down:
         image = image[::-1]
-        boxes = boxes * [1, -1, 1, -1] + [0, side, 0, side]
+        boxes = boxes * [1, -1, 1, -1] + [0, height, 0, height]
         boxes = boxes[:, [0, 3, 2, 1]]
     if diagonal:
         image = image.swapaxes(0, 1)
         boxes = boxes[:, [1, 0, 3, 2]]
-    return Picture(image, boxes.astype(np.float32))
+    return Picture(image, boxes.astype(np.float32), part.classes)
 
 
 def _area(boxes: np.ndarray) -> np.ndarray:

@@ -27,29 +27,39 @@ def test_boxes_without_area_share_nothing():
         assert boxes.iou(box, box) == boxes.iou(box, whole) == 0
 
 
-def _greedy(found: np.ndarray, scores: np.ndarray, most: float) -> set[int]:
+def _greedy(
+    found: np.ndarray, scores: np.ndarray, classes: np.ndarray, most: float
+) -> set[int]:
     kept: list[int] = []
     for index in np.argsort(-scores):
-        if all(draw.iou(found[index], found[other]) <= most for other in kept):
+        if all(
+            draw.iou(found[index], found[other]) <= most
+            for other in kept
+            if classes[index] == classes[other]
+        ):
             kept.append(index)
     return set(kept)
 
 
+@pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize("most", [0.0, 0.3, 0.5])
-def test_suppression_keeps_what_a_greedy_loop_keeps(most):
+def test_suppression_keeps_what_a_greedy_loop_keeps(most, n):
     suppress = jax.jit(boxes.suppress)
     sizes = set()
     for seed in range(5):
         rng = np.random.default_rng(seed)
         found = draw.boxes(rng, 30, 16, least=6)
         scores = np.sort(rng.random(30))[::-1]
-        kept = np.flatnonzero(suppress(found, jnp.asarray(scores, jnp.float32), most))
-        assert set(kept) == _greedy(found, scores, most)
+        classes = rng.integers(0, n, 30)
+        kept = suppress(found, jnp.asarray(scores, jnp.float32), classes, most)
+        kept = np.flatnonzero(kept)
+        assert set(kept) == _greedy(found, scores, classes, most)
         sizes.add(len(kept))
     assert 1 < max(sizes) < 30
 
 
 def test_what_a_suppressed_box_would_suppress_remains():
     row = np.array([[0, 0, 4, 4], [2, 0, 6, 4], [4, 0, 8, 4]], np.float32)
-    kept = boxes.suppress(row, jnp.array([0.9, 0.8, 0.7]), 0.2)
+    scores = jnp.array([0.9, 0.8, 0.7])
+    kept = boxes.suppress(row, scores, jnp.zeros(3, int), 0.2)
     assert kept.tolist() == [True, False, True]

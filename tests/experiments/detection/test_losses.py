@@ -22,39 +22,46 @@ def _iou(a, b):
     return wide * high / (areas - wide * high)
 
 
-def _problem(seed=0, n=20, positives=7):
+def _problem(seed=0, n=20, positives=7, classes=3):
     rng = np.random.default_rng(seed)
     positive = np.arange(n) < positives
-    said = rng.normal(0, 2, (2, n)), rng.uniform(0.5, 9, (n, 4))
+    logits = rng.normal(0, 2, (n, classes))
+    centerness, distances = rng.normal(0, 2, n), rng.uniform(0.5, 9, (n, 4))
     truth = Targets(
-        positive, rng.uniform(0.5, 9, (n, 4)), np.where(positive, rng.random(n), 0)
+        positive,
+        rng.uniform(0.5, 9, (n, 4)),
+        rng.integers(0, classes, n),
+        np.where(positive, rng.random(n), 0),
     )
-    return *said[0], said[1], truth
+    return logits, centerness, distances, truth
 
 
 def _wanted(logits, centerness, distances, truth):
     classes = boxes = off_centre = 0.0
-    for i in range(len(logits)):
-        p = _sigmoid(logits[i])
+    for i, row in enumerate(logits):
+        for index, logit in enumerate(row):
+            p = _sigmoid(logit)
+            if truth.positive[i] and truth.classes[i] == index:
+                classes -= 0.25 * (1 - p) ** 2 * math.log(p)
+            else:
+                classes -= 0.75 * p**2 * math.log(1 - p)
         if truth.positive[i]:
-            classes -= 0.25 * (1 - p) ** 2 * math.log(p)
             overlap = _iou(distances[i], truth.distances[i])
             boxes -= truth.centerness[i] * math.log(overlap)
             c, q = truth.centerness[i], _sigmoid(centerness[i])
             off_centre -= c * math.log(q) + (1 - c) * math.log(1 - q)
-        else:
-            classes -= 0.75 * p**2 * math.log(1 - p)
     return classes, boxes, off_centre
 
 
 def _single(problem):
     return jax.tree.map(
-        lambda a: jnp.asarray(a, None if a.dtype == bool else jnp.float32), problem
+        lambda a: jnp.asarray(a, jnp.float32 if a.dtype == float else None), problem
     )
 
 
-def test_the_losses_are_those_of_the_equations():
-    problem = _problem()
+@pytest.mark.parametrize("of", [1, 3])
+def test_the_losses_are_those_of_the_equations(of):
+    problem = _problem(classes=of)
     got = losses(*_single(problem))
     classes, boxes, off_centre = _wanted(*problem)
     weight = problem[3].centerness.sum()

@@ -29,6 +29,7 @@ def _record(**aps):
     jpeg = io.BytesIO()
     PIL.Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(jpeg, "JPEG")
     return {
+        "dataset": "trees",
         "tiles": 4,
         "trees": 9,
         "runs": [

@@ -1,5 +1,6 @@
 """What the task makes of the network's numbers."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -9,8 +10,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from experiments.data.trees import Picture
-from experiments.detection import task, tiles
+from experiments.data.boxed import Picture
+from experiments.detection import sources, task, tiles
 from experiments.detection.losses import losses
 from experiments.detection.targets import assign
 from experiments.training import NORMS
@@ -26,6 +27,7 @@ class Told(nn.Module):
     norm: Any
     conv: Any
     levels: Any
+    classes: int = 1
     strides: tuple[int, ...] = STRIDES
 
     @nn.compact
@@ -58,12 +60,14 @@ def _levels(said: dict[tuple[int, int, int], tuple[float, float, list[float]]]):
 def _detection(said, test: tiles.Tiles) -> task.Detection:
     picture = Picture(np.zeros((SIDE, SIDE, 3), np.uint8), np.zeros((0, 4), np.float32))
     levels = _levels(said)
+    shape = tiles.Shape(SIDE, test.boxes.shape[1])
     return task.Detection(
-        picture,
-        test,
-        tiles.Shape(SIDE, test.boxes.shape[1]),
+        sources.Aerial(picture, shape),
+        sources.Held(test),
+        shape,
         lambda **kinds: Told(levels=levels, **kinds),
         "gn",
+        classes=levels[0].classes.shape[-1],
     )
 
 
@@ -71,7 +75,8 @@ def _tiles(*boxes: list) -> tiles.Tiles:
     padded = np.zeros((len(boxes), 3, 4), np.float32)
     for index, row in enumerate(boxes):
         padded[index, : len(row)] = np.reshape(row, (-1, 4))
-    return tiles.Tiles(np.zeros((len(boxes), SIDE, SIDE, 3), np.uint8), padded)
+    images = np.zeros((len(boxes), SIDE, SIDE, 3), np.uint8)
+    return tiles.Tiles(images, padded, np.zeros((len(boxes), 3), np.int32))
 
 
 def _outputs(of: task.Detection, size: int) -> list[dict[str, np.ndarray]]:
@@ -99,8 +104,8 @@ def test_found_boxes_are_clipped_scored_suppressed_and_sorted():
     np.testing.assert_allclose(
         strong,
         [
-            [10, 3, 15, 8, math.sqrt(0.8 * 0.9)],
-            [5, 0, 9, 6, math.sqrt(0.9 * 0.4)],
+            [10, 3, 15, 8, math.sqrt(0.8 * 0.9), 0],
+            [5, 0, 9, 6, math.sqrt(0.9 * 0.4), 0],
         ],
         rtol=1e-5,
     )
@@ -119,7 +124,7 @@ def test_metrics_leave_the_padding_out():
         for part in zip(*_levels(SAID), strict=True)
     ]
     want = [
-        losses(said[0][:, 0], said[1], said[2], assign(boxes, STRIDES, SIDE, SIDE))
+        losses(*said, assign(boxes, jnp.zeros(3, int), STRIDES, SIDE, SIDE))
         for boxes in jnp.asarray(test.boxes)
     ]
     loss = np.mean([float(each.total()) for each in want])
@@ -127,7 +132,38 @@ def test_metrics_leave_the_padding_out():
     # By score, and tile by tile where scores are equal: wrong, right, wrong, and then
     # right, right, wrong. Three trees of four are found among the first five boxes.
     assert got["ap50"] == pytest.approx(3 / 5 * 76 / 101)
-    assert [len(boxes) for boxes in of.truth()] == [1, 2, 1]
+    assert [len(boxes) for boxes in of.test.truth()] == [1, 2, 1]
+
+
+def test_classes_are_scored_and_suppressed_apart():
+    """At one position two classes, and at the next the first of them again."""
+    of = _detection(SAID, _tiles([[5, 0, 9, 6]]))
+    levels = _levels(SAID)
+    for index, level in enumerate(levels):
+        more = np.full((*level.centerness.shape, 2), -9, np.float32)
+        levels[index] = level._replace(
+            classes=np.concatenate([level.classes, more], axis=-1)
+        )
+    levels[0].classes[0, 1, 2] = math.log(0.7 / 0.3)
+    of = dataclasses.replace(
+        of,
+        network=lambda **kinds: Told(levels=levels, **kinds),
+        classes=3,
+        candidates=40,
+    )
+    [found] = of.found(_outputs(of, 1))
+    strong = [row for row in found.tolist() if row[4] > 0.2]
+    np.testing.assert_allclose(
+        strong,
+        [
+            [10, 3, 15, 8, math.sqrt(0.8 * 0.9), 0],
+            [5, 0, 9, 6, math.sqrt(0.9 * 0.4), 0],
+            [5, 0, 9, 6, math.sqrt(0.7 * 0.4), 2],
+        ],
+        rtol=1e-5,
+    )
+    few = dataclasses.replace(of, candidates=2)
+    assert len(few.found(_outputs(few, 1))[0]) == 2
 
 
 @pytest.mark.parametrize(("norm", "moves"), [("frozen", False), ("bn", True)])

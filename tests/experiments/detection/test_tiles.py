@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from experiments.data.trees import Picture
+from experiments.data.boxed import Picture
 from experiments.detection import tiles
 from tests.experiments.detection import draw
 
@@ -66,11 +66,30 @@ def test_mirrored_boxes_stay_around_their_colours(mirrors):
     assert np.array_equal(turned.image, picture.image) == (mirrors == (0, 0, 0))
 
 
+def test_classes_go_with_their_boxes_and_padding_fills_the_tile():
+    picture = _painted()
+    picture = Picture(
+        picture.image,
+        picture.boxes,
+        picture.image[*(picture.boxes[:, [1, 0]].astype(int).T), 2].astype(np.int32),
+    )
+    part = tiles.mirrored(tiles.cut(picture, 3, 0, 33, 40), [1, 0, 1])
+    assert part.image.shape == (40, 33, 3)
+    got = tiles.stack([part], tiles.Shape(side=48, most=9))
+    assert (got.images[0, 40:] == tiles.PADDING).all()
+    assert (got.images[0, :, 33:] == tiles.PADDING).all()
+    boxes = got.boxes[0][got.boxes[0, :, 2] > 0]
+    assert len(boxes) > 3
+    extents = _extents(part.image)
+    for box, colour in zip(boxes, got.classes[0], strict=False):
+        assert box.tolist() == extents[colour][0]
+
+
 def test_drawn_tiles_hold_boxes_and_all_mirrors():
     picture = _painted()
     whole = _extents(picture.image)
     got = tiles.drawn(picture, SHAPE, seed=1, epoch=0, start=0, n=60)
-    counts = [_check(*pair, whole) for pair in zip(*got, strict=True)]
+    counts = [_check(*pair, whole) for pair in zip(*got[:2], strict=True)]
     # A tile may hold the middle of its box and less than half of its area, in a corner.
     assert np.mean(np.array(counts) > 0) > 0.9
     assert len({image.tobytes() for image in got.images}) > 50

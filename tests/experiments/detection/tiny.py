@@ -1,5 +1,7 @@
 """Sites so small, and a network so small, that a run compiles and trains in seconds."""
 
+import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable
 
@@ -9,7 +11,7 @@ import numpy as np
 from flax import linen as nn
 
 from experiments.data import trees
-from experiments.detection import recipe, tiles
+from experiments.detection import aerial, recipe, tiles
 from flax_gn.models import Level
 from tests.experiments.data import test_trees
 
@@ -19,6 +21,7 @@ class Network(nn.Module):
 
     norm: Callable
     conv: Callable
+    classes: int = 1
     strides = (4,)
 
     @nn.compact
@@ -27,8 +30,9 @@ class Network(nn.Module):
             8, (8, 8), strides=4, padding=[(2, 2)] * 2, use_bias=False, name="conv"
         )(x)
         x = nn.relu(self.norm(name="norm")(x))
-        x = self.conv(6, (1, 1), strides=1, padding=[(0, 0)] * 2, name="outputs")(x)
-        return [Level(x[..., :1] - 2, x[..., 1], 4 * jnp.exp(x[..., 2:]))]
+        n = self.classes
+        x = self.conv(n + 5, (1, 1), strides=1, padding=[(0, 0)] * 2, name="outputs")(x)
+        return [Level(x[..., :n] - 2, x[..., n], 4 * jnp.exp(x[..., n + 1 :]))]
 
 
 SHAPE = tiles.Shape(side=16, most=9)
@@ -58,11 +62,12 @@ def install(monkeypatch, cache: pathlib.Path) -> None:
         "__kwdefaults__",
         {"download": False, "file": file, "pictures": names},
     )
-    for name, value in {
-        "network": Network,
-        "SHAPE": SHAPE,
-        "HELD_OUT": SHAPE.side,
-        "EPOCH": 32,
-        "EVALUATION_BATCH": 4,
-    }.items():
-        monkeypatch.setattr(recipe, name, value)
+    small = dataclasses.replace(
+        recipe.SETS["trees"],
+        sites=functools.partial(aerial.read, shape=SHAPE, held=SHAPE.side),
+        network=Network,
+        shape=SHAPE,
+        epoch=32,
+        evaluation_batch=4,
+    )
+    monkeypatch.setitem(recipe.SETS, "trees", small)
