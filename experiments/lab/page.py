@@ -17,8 +17,8 @@ The claims of "Group Normalization" (Wu & He, ECCV 2018), each tested at a size 
 CPU cores can afford, with the paper's numbers beside ours. `python -m experiments`
 lists the experiments with their time and memory, `python -m experiments NAME` runs one,
 with `--quick` in a minute or so, and `python -m experiments report` rebuilds this page
-and every figure from the records. Bigger public sets, such as CIFAR-100, COCO or Kinetics,
-are [one flag away](../docs/datasets.md).
+and every figure from the records. Bigger public sets, such as CIFAR-100, COCO or
+Kinetics, are [one flag away](../docs/datasets.md).
 
 The sizes are far below the paper's, so the numbers do not compare one by one. What can
 be compared is who wins, and what grows when something shrinks. Whether a claim held is
