@@ -1,9 +1,12 @@
 """Which implementation runs, and why."""
 
 import importlib
-from types import ModuleType
+from typing import Any
 
-from flax_gn import _xla
+import jax
+
+from flax_gn import _faster, _xla
+from flax_gn._problem import Operands, Problem
 
 # What is not the default is imported when it is asked for: kernels bring the compilers
 # of their platforms' language with them.
@@ -15,8 +18,28 @@ _IMPLEMENTATIONS = {
 }
 
 
-def resolve(implementation: str | None) -> ModuleType:
-    """The module behind a name. None picks for the caller: XLA on every platform.
+def group_norm(
+    implementation: str | None, problem: Problem, operands: Operands
+) -> jax.Array:
+    """`flax_gn.group_norm` by an implementation, or by the one that is picked.
+
+    XLA is, but where kernels are known to be faster; see `_faster`.
+
+    Raises:
+      ValueError: there is no implementation of that name.
+      NotImplementedError: it does not take this call.
+    """
+    if implementation is None:
+        faster = _faster.implementations(operands.x)
+        if faster:
+            kernels = tuple(resolve(name).KERNELS for name in faster)
+            op = importlib.import_module("flax_gn._pallas._op")
+            return op.group_norm_where_faster(kernels, problem, operands)
+    return resolve(implementation).group_norm(problem, operands)
+
+
+def resolve(implementation: str | None) -> Any:
+    """The module behind a name; that of XLA behind None.
 
     Raises:
       ValueError: there is no implementation of that name.

@@ -60,6 +60,12 @@ def _group_stats(problem, x, mask):
     return moments.pilot + moments.shift, moments.var
 
 
+def forward(problem, x, gamma, beta):
+    """The result, without a mask, and its moments."""
+    moments = _statistics.moments(problem, x, None)
+    return _apply(problem, Saved(x, gamma, beta, None, moments)), moments
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _group_norm(problem, x, gamma, beta, mask):
     moments = _statistics.moments(problem, x, mask)

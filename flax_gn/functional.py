@@ -123,7 +123,7 @@ def group_norm(
         axis_index_groups=axis_index_groups,
         dtype=dtype,
     )
-    return _dispatch.resolve(implementation).group_norm(problem, operands)
+    return _dispatch.group_norm(implementation, problem, operands)
 
 
 def group_stats(

@@ -20,6 +20,7 @@ ORDER = (
     ("_statistics",),
     ("_reference", "_xla"),
     ("_pallas",),  # its kernels leave forward mode to _xla
+    ("_faster",),
     ("_dispatch",),
     ("functional",),
     ("_layers", "weight_standardization"),

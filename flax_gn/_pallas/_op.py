@@ -73,6 +73,15 @@ def group_norm(kernels: Kernels, problem: Problem, operands: Operands) -> jax.Ar
     return _jitted(kernels, problem, operands.x, operands.gamma, operands.beta)
 
 
+def group_norm_where_faster(
+    kernels: tuple[Kernels, ...], problem: Problem, operands: Operands
+) -> jax.Array:
+    """By the kernels of the platform that the program is lowered for, else by XLA."""
+    if _unsupported(problem, operands) is not None:
+        return _xla.group_norm(problem, operands)
+    return _jitted(kernels, problem, operands.x, operands.gamma, operands.beta)
+
+
 def group_stats(
     kernels: Kernels, problem: Problem, operands: Operands
 ) -> tuple[jax.Array, jax.Array]:
@@ -144,15 +153,30 @@ def _jitted_stats(kernels, problem, x):
     return _sharding.over_devices(run, problem, x, per_group=True, always=True)
 
 
+def _run(kernels, by_kernel, by_xla, problem, *args):
+    """By the kernels that were asked for, or by those that turn out to be the ones."""
+    if isinstance(kernels, Kernels):
+        return by_kernel(kernels, problem, *args)
+    return _platform.choose(
+        {each.platform: partial(by_kernel, each, problem) for each in kernels},
+        partial(by_xla, problem),
+        *args,
+    )
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def forward(
-    kernels: Kernels,
+    kernels: Kernels | tuple[Kernels, ...],
     problem: Problem,
     x: jax.Array,
     gamma: jax.Array | None,
     beta: jax.Array | None,
 ) -> tuple[jax.Array, Moments]:
     """The result and its moments."""
+    return _run(kernels, _forward, _xla.forward, problem, x, gamma, beta)
+
+
+def _forward(kernels, problem, x, gamma, beta):
     n, c = _samples(problem, x), x.shape[-1]
     moments = None
     if problem.axis_name is None:
@@ -230,9 +254,16 @@ def _tangent(kernels, problem, primals, moments, tangents):
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def backward(
-    kernels: Kernels, problem: Problem, saved: Saved, dy: jax.Array
+    kernels: Kernels | tuple[Kernels, ...],
+    problem: Problem,
+    saved: Saved,
+    dy: jax.Array,
 ) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
     """The cotangents of x, gamma and beta."""
+    return _run(kernels, _backward, _xla.cotangent, problem, saved, dy)
+
+
+def _backward(kernels, problem, saved, dy):
     x = saved.x
     n, c = _samples(problem, x), x.shape[-1]
     dtypes, keep = (x.dtype, dy.dtype, x.dtype), problem.axis_name is None
