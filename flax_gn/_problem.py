@@ -6,7 +6,7 @@ the one place that rejects a bad call.
 
 import dataclasses
 import operator
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import jax
@@ -15,13 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
-Activation = Callable[[jax.Array], jax.Array]
-
-_ACTIVATIONS: dict[str, Activation] = {
-    "relu": jax.nn.relu,
-    "silu": jax.nn.silu,
-    "gelu": jax.nn.gelu,
-}
+from flax_gn import _activations
+from flax_gn._activations import Activation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -298,13 +293,14 @@ class _Elementwise:
 def _activation(activation: str | Activation | None) -> Activation | None:
     if activation is None:
         return None
-    if isinstance(activation, str) and activation in _ACTIVATIONS:
-        return _ACTIVATIONS[activation]
+    if isinstance(activation, str) and activation in _activations.BY_NAME:
+        return _activations.BY_NAME[activation]
     if callable(activation) and isinstance(activation, Hashable):
         return _Elementwise(activation)
     raise ValueError(
-        f"group_norm: activation must be None, one of {sorted(_ACTIVATIONS)}, or a "
-        f"hashable, elementwise callable; got {activation!r}."
+        "group_norm: activation must be None, one of "
+        f"{sorted(_activations.BY_NAME)}, or a hashable, elementwise callable; got "
+        f"{activation!r}."
     )
 
 

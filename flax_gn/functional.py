@@ -72,9 +72,10 @@ def group_norm(
         the last. None means all but the first. ``(-3, -2, -1)`` takes one unbatched
         image of shape (H, W, C); ``(2, 3, 4)`` keeps time apart in (N, T, H, W, C),
         and gamma per sample then has shape (N, T, C).
-      activation: None, "relu", "silu", "gelu" (the tanh form, as `jax.nn.gelu`), or an
-        elementwise function of one array that closes over no traced value. The
-        backward pass rebuilds its input from x.
+      activation: None, "relu", "silu", "gelu" (the tanh form, as `jax.nn.gelu`),
+        "mish" (from one exponential, where `jax.nn.mish` takes more), or an elementwise
+        function of one array that closes over no traced value. The backward pass
+        rebuilds its input from x.
       axis_name: one or several names of mapped axes (pmap, shard_map) whose devices
         each hold a part of every sample: statistics are shared in one all-reduce,
         weighted by counts. Not for axes that split the batch.

@@ -60,8 +60,9 @@ class GroupNorm(nn.Module):
         one read of x; Flax's fast variance, E[x^2] - E[x]^2, is never used.
       force_float32_reductions: accepted and ignored. Statistics are always float32
         or wider.
-      activation: None, "relu", "silu", "gelu" or an elementwise callable, applied to
-        the result; the backward pass rebuilds its input instead of storing it.
+      activation: None, "relu", "silu", "gelu", "mish" or an elementwise callable,
+        applied to the result; the backward pass rebuilds its input instead of storing
+        it.
 
     Source: Wu & He, "Group Normalization", ECCV 2018, arXiv:1803.08494, equations 1, 2,
     6 and 7.

@@ -63,8 +63,9 @@ class GroupNorm(nnx.GroupNorm):
       promote_dtype: Flax's own only decides the dtype of the result, and nothing is
         rounded before that. A function of the caller's is applied to
         ``(x, scale, bias)`` with ``dtype=dtype``, and what it returns is used.
-      activation: None, "relu", "silu", "gelu" or an elementwise callable, applied to
-        the result; the backward pass rebuilds its input instead of storing it.
+      activation: None, "relu", "silu", "gelu", "mish" or an elementwise callable,
+        applied to the result; the backward pass rebuilds its input instead of storing
+        it.
       rngs: the keys of the initialisers, as in every nnx layer.
       bias_metadata: metadata of the bias variable, such as sharding.
       scale_metadata: metadata of the scale variable.

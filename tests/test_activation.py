@@ -40,6 +40,7 @@ ACTIVATIONS = {
     "relu": ("relu", jax.nn.relu),
     "silu": ("silu", jax.nn.silu),
     "gelu": ("gelu", functools.partial(jax.nn.gelu, approximate=True)),
+    "mish": ("mish", jax.nn.mish),
     "exact gelu": (functools.partial(jax.nn.gelu, approximate=False),) * 2,
     "leaky relu": (functools.partial(jax.nn.leaky_relu, negative_slope=0.2),) * 2,
     "custom_vjp": (straight_through,) * 2,
@@ -114,3 +115,14 @@ def test_a_bound_method_and_a_partial_are_callables(implementation):
     )
     expected = 3 * np.tanh(oracle.group_norm(X, None, None, 2).y)
     np.testing.assert_allclose(y, expected, atol=5e-6)
+
+
+def test_a_function_that_counts_on_axes(implementation):
+    def rows(z):
+        return jax.vmap(jax.nn.silu)(z)
+
+    norm = functools.partial(group_norm, groups=2, implementation=implementation)
+    found = norm(X, GAMMA, BETA, activation=rows)
+    np.testing.assert_allclose(
+        found, norm(X, GAMMA, BETA, activation="silu"), rtol=1e-6
+    )

@@ -41,7 +41,7 @@ def _ours(implementation: str) -> Callable[[layers.Layer], Norm]:
             gamma,
             beta,
             layer.groups,
-            activation=layer.activation,
+            activation=layer.named_activation,
             implementation=implementation,
         )
 

@@ -46,6 +46,11 @@ class Layer:
         """The function of that name in `jax.nn`, or None."""
         return _ACTIVATIONS[self.activation_name]
 
+    @property
+    def named_activation(self) -> str | None:
+        """As `flax_gn.group_norm` takes it."""
+        return None if self.activation_name == "none" else self.activation_name
+
 
 def load() -> dict[str, Layer]:
     """All layers of the table by id, in its order.

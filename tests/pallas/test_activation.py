@@ -8,11 +8,19 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractDevice, AbstractMesh
 
+from flax_gn import _activations
 from flax_gn._pallas._activation import apply, pull
 from flax_gn._pallas._gpu.words import WORDS
 from flax_gn._pallas._tpu import words
 
-ACTIVATIONS = [jax.nn.relu, jax.nn.silu, jax.nn.gelu, jax.nn.mish, jax.nn.softplus]
+ACTIVATIONS = [
+    jax.nn.relu,
+    jax.nn.silu,
+    jax.nn.gelu,
+    jax.nn.mish,
+    jax.nn.softplus,
+    _activations.mish,
+]
 Z = jnp.concatenate([jnp.linspace(-30, 30, 997), jnp.array([0.0, 1e-9, -1e-9])])
 
 
