@@ -1,25 +1,28 @@
-"""What keeps XLA on a GPU from writing arrays of x's size to memory.
+"""Where one pass over memory ends and the next begins, for XLA to keep to it.
 
-XLA fuses x's conversion to float32, its centring and so on into the sums over x only if
-it expects the sum to be the faster for it. Its cost model gives a sum over all
-positions few blocks, and finds the work in them so slow that it does the work
-beforehand and writes x in float32 out in full, once or several times. So on a GPU
+A pass should read x itself, in its own dtype, and form from it what it needs. XLA
+decides otherwise where an expression has several users or seems costly, and writes x
+in float32, or centred, out in full. Barriers keep it from that:
 
-- a sum goes in two steps, blocks of positions first, for many blocks to share the work,
-- two sums over the same values are one sum of complex numbers, since what both need
-  would otherwise count as needed by two,
-- barriers say where one pass over memory ends, else the centred x is kept for the next.
+- on a GPU, where the cost model finds the work in a sum so slow that it is done
+  beforehand, and kept for the next pass,
+- on a CPU, where an expression with several users is computed once and stored, while
+  small arrays are formed anew for each element: nine values and their median for every
+  channel of a group,
+- on a TPU, where a pass keeps what the next one can form again.
 
-Other platforms get plain sums. tests/compiled holds the compilers to the result.
+tests/compiled holds the compilers for GPU and TPU to the result; for CPUs see
+docs/performance.md.
 """
 
+import contextvars
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from flax_gn._problem import is_known
 
@@ -28,33 +31,78 @@ from flax_gn._problem import is_known
 # more, XLA splits the sum in its own way.
 _FEWEST, _GOOD, _MOST = 160, 256, 4096
 
-# Channels of a group that are added one by one; a kernel per add costs more than a
-# reduction's own kernel from there on.
-_MOST_ADDED = 128
+# Positions up to which a CPU forms coefficients in the pass that uses them.
+_FEW_TO_STORE = 64
 
 
-def on_gpu(gpu: Callable[..., Any], default: Callable[..., Any], *args: Any) -> Any:
-    """``gpu(*args)`` where the program is compiled for a GPU, else ``default(*args)``.
+def by_platform(
+    *args: Any, default: Callable[..., Any], **platforms: Callable[..., Any]
+) -> Any:
+    """The function for the platform that the program is compiled for, of ``args``.
 
-    The platform is that of the compiled program, not of the process that traces it, so
-    that `jax.export` and compile-only devices get theirs. Both are traced.
+    That is not the platform of the process that traces it, so that `jax.export` and
+    compile-only devices get theirs. All are traced, and return the same. Inside one of
+    them there is nothing left to choose.
+
+    Args:
+      *args: pytrees of arrays.
+      default: where no other is given.
+      **platforms: by name, "cpu", "gpu" or "tpu".
     """
-    return jax.lax.platform_dependent(*args, cuda=gpu, rocm=gpu, default=default)
+    here = _here.get(None) or _Here()
+    if here.name is not None:
+        return platforms.get(here.name, default)(*args)
+    excluded = here.excluded | platforms.keys()
+    functions = {
+        name: _on(_Here(name), function)
+        for name, function in platforms.items()
+        if name not in here.excluded
+    }
+    if "gpu" in functions:
+        functions["cuda"] = functions["rocm"] = functions.pop("gpu")
+    if not functions:
+        return default(*args)
+    default = _on(_Here(excluded=excluded), default)
+    return jax.lax.platform_dependent(*args, default=default, **functions)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Here:
+    """The platform of the branch that is traced, or those it is not for."""
+
+    name: str | None = None
+    excluded: frozenset[str] = frozenset()
+
+
+# Branches of branches would be traced for nothing, half of the time of tracing.
+_here: contextvars.ContextVar[_Here | None] = contextvars.ContextVar("_here")
+
+
+def _on(here, function):
+    def traced(*args):
+        token = _here.set(here)
+        try:
+            return function(*args)
+        finally:
+            _here.reset(token)
+
+    return traced
 
 
 def next_pass(axes: Sequence[int], arrays: Any, coefficients: Any) -> tuple[Any, Any]:
-    """On a GPU, ends a pass over memory: what follows reads ``arrays`` again.
+    """Ends a pass over memory: what follows reads ``arrays`` again.
 
     Args:
       axes: the reduced axes.
       arrays: pytree of x and arrays of its shape.
-      coefficients: pytree of small arrays; formed beforehand if x has many positions,
-        where a kernel more costs little, and in the pass itself otherwise.
+      coefficients: pytree of small arrays, formed beforehand. On a GPU they are formed
+        in the pass itself if x has few positions, where a kernel more costs too much,
+        and on a TPU the compiler decides.
 
     Returns:
       arrays and coefficients.
     """
-    many = _block_of(axes, jax.tree.leaves(arrays)[0]) is not None
+    many = block_of(axes, jax.tree.leaves(arrays)[0]) is not None
     barrier = jax.lax.optimization_barrier
 
     def gpu(arrays, coefficients):
@@ -62,7 +110,30 @@ def next_pass(axes: Sequence[int], arrays: Any, coefficients: Any) -> tuple[Any,
             return barrier((arrays, coefficients))
         return barrier(arrays), coefficients
 
-    return on_gpu(gpu, lambda *same: same, arrays, coefficients)
+    def cpu(arrays, coefficients):
+        return barrier((arrays, coefficients))
+
+    return by_platform(
+        arrays, coefficients, cpu=cpu, gpu=gpu, default=lambda *both: both
+    )
+
+
+def stored(
+    axes: Sequence[int], x: jax.Array, coefficients: Any, *, always: bool = False
+) -> Any:
+    """On a CPU, forms small arrays before the pass that uses them for each element.
+
+    With few positions there are many of them beside x, and to form them in the pass was
+    measured a tenth faster for float32; bfloat16 leaves no time for it. A loop with an
+    exponential is ``always`` better off without: it is vectorised then.
+    """
+    sizes = [x.shape[axis] for axis in axes]
+    few = is_known(*sizes) and math.prod(sizes) <= _FEW_TO_STORE
+    if few and not always and x.dtype.itemsize >= 4:
+        return coefficients
+    return by_platform(
+        coefficients, cpu=jax.lax.optimization_barrier, default=lambda same: same
+    )
 
 
 def read_again(*arrays: jax.Array) -> Sequence[jax.Array]:
@@ -71,59 +142,14 @@ def read_again(*arrays: jax.Array) -> Sequence[jax.Array]:
     The compiler for 7x kept the activation's derivative in float32: 8|x| backward for
     (2,64,64,960) instead of 5|x|.
     """
-    return jax.lax.platform_dependent(
+    return by_platform(
         *arrays,
         tpu=lambda *same: jax.lax.optimization_barrier(same),
         default=lambda *same: same,
     )
 
 
-def spatial_sum(axes: Sequence[int], value: jax.Array) -> jax.Array:
-    """Sum over the reduced axes, per channel: (*kept, 1, ..., C).
-
-    The barrier keeps XLA from merging this sum with a later one over samples or
-    channels, after which the two would no longer share one read of ``value``.
-    """
-    total = jnp.sum(value, axes, keepdims=True)
-    return jax.lax.optimization_barrier(total)
-
-
-def spatial_sums(
-    axes: Sequence[int], a: jax.Array, b: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """`spatial_sum` of two arrays that are computed from the same ones."""
-
-    def gpu(a, b):
-        return complex_sums(axes, a, b)
-
-    def default(a, b):
-        return spatial_sum(axes, a), spatial_sum(axes, b)
-
-    return on_gpu(gpu, default, a, b)
-
-
-def complex_sums(
-    axes: Sequence[int], a: jax.Array, b: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """`spatial_sums` on a GPU.
-
-    A NaN or an infinity in one does not reach the other: complex numbers add by part.
-    """
-    both = jax.lax.complex(a, b)
-    block = _block_of(axes, a)
-    if block is not None:
-        axis, size = block
-        shape = *a.shape[:axis], a.shape[axis] // size, size, *a.shape[axis + 1 :]
-        within = (axis + 1, *(other + 1 for other in axes if other > axis))
-        # Without the barrier XLA merges the two steps into one again.
-        both = spatial_sum(within, both.reshape(shape))
-        both = jnp.squeeze(both, axis + 1)
-        axes = [other for other in axes if other <= axis]
-    total = spatial_sum(axes, both)
-    return jnp.real(total), jnp.imag(total)
-
-
-def _block_of(axes: Sequence[int], value: jax.Array) -> tuple[int, int] | None:
+def block_of(axes: Sequence[int], value: jax.Array) -> tuple[int, int] | None:
     """`_block` of an array; no axis that an explicit mesh shards is split."""
     spec = jax.typeof(value).sharding.spec
     whole = tuple(axis for axis in axes if spec[axis] is None)
@@ -155,20 +181,3 @@ def _block(
     fitting = [block for block in blocks if block[0] >= enough]
     best = min(fitting) if fitting else max(blocks, default=None)
     return best and best[1:]
-
-
-def sum_last(value: jax.Array) -> jax.Array:
-    """Sum over the last axis, a short one: (..., C/G) to (...)."""
-    if value.shape[-1] > _MOST_ADDED:
-        return jnp.sum(value, -1)
-    return on_gpu(_added, lambda value: jnp.sum(value, -1), value)
-
-
-def _added(value):
-    """The sum as additions, in a tree: XLA gives a reduction a kernel of its own."""
-    parts = jax.lax.split(value, (1,) * value.shape[-1], value.ndim - 1)
-    while len(parts) > 1:
-        pairs = zip(parts[::2], parts[1::2], strict=False)
-        odd = parts[len(parts) // 2 * 2 :]
-        parts = [*(a + b for a, b in pairs), *odd]
-    return jnp.squeeze(parts[0], -1)

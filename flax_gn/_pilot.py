@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flax_gn import _sharding
+from flax_gn import _fusion, _sharding
 from flax_gn._problem import Problem, is_known
 
 _LANES = 128  # of a TPU, along the axis that runs fastest
@@ -42,7 +42,7 @@ def _cut_out(problem, x):
         on_tpu = partial(_apart, problem)
     else:
         return _sliced(problem, x)
-    return jax.lax.platform_dependent(x, tpu=on_tpu, default=partial(_sliced, problem))
+    return _fusion.by_platform(x, tpu=on_tpu, default=partial(_sliced, problem))
 
 
 def _spatial_minor(problem, shape) -> int | None:

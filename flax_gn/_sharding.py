@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 import jax
-from jax.extend.core import Primitive
+from jax.extend.core import Primitive, jaxpr_as_fun
 from jax.interpreters import batching, mlir
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -115,37 +115,54 @@ def _spec_as(x: jax.Array, other: jax.Array | None) -> PartitionSpec:
 
 
 def if_xla_may_split(
-    split: Callable[[jax.Array], jax.Array],
-    whole: Callable[[jax.Array], jax.Array],
-    x: jax.Array,
-) -> jax.Array:
-    """``split(x)`` in a program for several devices, else ``whole(x)``.
+    split: Callable[..., Any], whole: Callable[..., Any], *args: Any
+) -> Any:
+    """``split(*args)`` in a program for several devices, else ``whole(*args)``.
 
     Both return the same. It is decided when the program is lowered, for only then is
     the number of devices known. It has no derivative.
     """
-    return _if_xla_may_split_p.bind(x, split=split, whole=whole)
+    flat, tree = jax.tree.flatten(args)
+    out_tree = None
+
+    def flat_whole(*flat):
+        nonlocal out_tree
+        out, out_tree = jax.tree.flatten(whole(*jax.tree.unflatten(tree, flat)))
+        return out
+
+    def flat_split(*flat):
+        return jax.tree.leaves(split(*jax.tree.unflatten(tree, flat)))
+
+    out = _bind(flat, flat_split, flat_whole)
+    assert out_tree is not None
+    return jax.tree.unflatten(out_tree, out)
+
+
+def _bind(args, split, whole):
+    traced = jax.make_jaxpr(whole)(*args)
+    return _if_xla_may_split_p.bind(*args, split=split, whole=traced)
 
 
 _if_xla_may_split_p = Primitive("if_xla_may_split")
+_if_xla_may_split_p.multiple_results = True
 
 
 @_if_xla_may_split_p.def_impl
-def _evaluate(x, *, split, whole):
+def _evaluate(*args, split, whole):
     del split
-    return whole(x)
+    return jaxpr_as_fun(whole)(*args)
 
 
 @_if_xla_may_split_p.def_abstract_eval
-def _abstract_eval(x, *, split, whole):
+def _abstract_eval(*_, split, whole):
     del split
-    return jax.make_jaxpr(whole)(x).out_avals[0]
+    return whole.out_avals
 
 
 def _batch(args, dims, *, split, whole):
-    (x,), (dim,) = args, dims
-    split, whole = (jax.vmap(f, in_axes=dim) for f in (split, whole))
-    return if_xla_may_split(split, whole, x), 0
+    both = (jax.vmap(f, in_axes=dims) for f in (split, jaxpr_as_fun(whole)))
+    out = _bind(args, *both)
+    return out, [0] * len(out)
 
 
 def xla_may_split_it(context: mlir.LoweringRuleContext) -> bool:
@@ -159,9 +176,9 @@ def xla_may_split_it(context: mlir.LoweringRuleContext) -> bool:
     return getattr(axes, "num_devices", 1) > 1
 
 
-def _lower(context, x, *, split, whole):
-    chosen = split if xla_may_split_it(context) else whole
-    return mlir.lower_fun(chosen, multiple_results=False)(context, x)
+def _lower(context, *args, split, whole):
+    chosen = split if xla_may_split_it(context) else jaxpr_as_fun(whole)
+    return mlir.lower_fun(chosen, multiple_results=True)(context, *args)
 
 
 batching.primitive_batchers[_if_xla_may_split_p] = _batch

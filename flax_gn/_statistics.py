@@ -12,14 +12,14 @@ TPU and a gather when channels are sharded.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from flax_gn import _fusion, _pilot
+from flax_gn import _fusion, _pilot, _sums
 from flax_gn._linear import linear_call
 from flax_gn._problem import Problem, is_known
 
@@ -48,10 +48,14 @@ def moments(problem: Problem, x: jax.Array, mask: jax.Array | None) -> Moments:
     else:
         pilot, count = _masked_pilot_and_count(problem, x, mask)
     x, pilot = _fusion.next_pass(problem.reduced, x, pilot)
-    reads = separate_reads((x, to_channels(pilot, x.shape[-1])), 2)
-    first, second = (_centred(problem, x, centre, mask) for x, centre in reads)
-    sums = spatial_sums(problem, first, jnp.square(second))
-    total, square = (fold(problem, per_channel) for per_channel in sums)
+
+    def of_element(x, centre, mask):
+        centred = _centred(problem, x, centre, mask)
+        return centred, jnp.square(centred)
+
+    centre = to_channels(pilot, x.shape[-1])
+    centre = _fusion.stored(problem.reduced, x, centre)
+    total, square = group_sums(problem, of_element, x, centre, mask)
     divisor = jnp.maximum(count, 1)
     shift = total / divisor
     var = jnp.maximum(square / divisor - jnp.square(shift), 0)
@@ -82,14 +86,18 @@ def tangent(
 
     def of_sums(saved, dx):
         x, mask, value = saved
-        dx = where(mask, dx.astype(problem.compute_dtype))
-        centred = _centred_by_mean(problem, x, mask, value)
-        return group_sum(problem, dx), 2 * group_sum(problem, centred * dx)
+
+        def of_element(x, dx, mean, mask):
+            dx = where(mask, dx.astype(problem.compute_dtype))
+            return dx, 2 * _centred_by_mean(problem, x, mask, mean) * dx
+
+        return group_sums(problem, of_element, x, dx, _mean(problem, x, value), mask)
 
     def transpose(saved, cotangents):
         x, mask, value = saved
         constant, slope = (to_channels(total, x.shape[-1]) for total in cotangents)
-        dx = constant + 2 * slope * _centred_by_mean(problem, x, mask, value)
+        centred = _centred_by_mean(problem, x, mask, _mean(problem, x, value))
+        dx = constant + 2 * slope * centred
         return where(mask, dx).astype(x.dtype)
 
     sums = linear_call(of_sums, transpose, (x, mask, value), dx)
@@ -121,7 +129,7 @@ def _masked_pilot_and_count(problem, x, mask):
     count = group_sum(problem, kept.astype(x.dtype))
     low = jnp.where(kept, x, jnp.inf)
     low = jnp.min(low, problem.reduced, keepdims=True, initial=jnp.inf)
-    low = jnp.where(count > 0, jnp.min(_split(problem, low), -1), 0)
+    low = jnp.where(count > 0, jnp.min(_sums.split(problem.groups, low), -1), 0)
     above = where(mask, x - to_channels(low, x.shape[-1]))
     return low + group_sum(problem, above) / jnp.maximum(count, 1), count
 
@@ -207,24 +215,15 @@ def _parts_of_own_groups(problem, rows):
 
 def group_sum(problem: Problem, value: jax.Array) -> jax.Array:
     """Sum over the reduced axes and the channels of each group: (*kept, 1, ..., G)."""
-    return fold(problem, spatial_sum(problem, value))
+    per_channel = _sums.spatial_sum(problem.reduced, value)
+    return _sums.sum_last(_sums.split(problem.groups, per_channel))
 
 
-def spatial_sum(problem: Problem, value: jax.Array) -> jax.Array:
-    """Sum over the reduced axes, per channel: (*kept, 1, ..., C)."""
-    return _fusion.spatial_sum(problem.reduced, value)
-
-
-def spatial_sums(
-    problem: Problem, a: jax.Array, b: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """`spatial_sum` of two arrays that are computed from the same ones."""
-    return _fusion.spatial_sums(problem.reduced, a, b)
-
-
-def fold(problem: Problem, per_channel: jax.Array) -> jax.Array:
-    """Sum over the channels of each group: (..., C) to (..., G)."""
-    return _fusion.sum_last(_split(problem, per_channel))
+def group_sums(
+    problem: Problem, function: Callable[..., _sums.Formed], *arrays: Any
+) -> _sums.Formed:
+    """`group_sum` of two values that are formed of each element of arrays."""
+    return _sums.sums(problem.reduced, problem.groups, function, *arrays)
 
 
 def to_channels(per_group: jax.Array, channels: int) -> jax.Array:
@@ -234,39 +233,21 @@ def to_channels(per_group: jax.Array, channels: int) -> jax.Array:
     return jnp.broadcast_to(per_group[..., None], shape).reshape(*rest, channels)
 
 
-def separate_reads(values: Any, number: int) -> Sequence[Any]:
-    """``values`` that many times over, for computations that should not share work.
-
-    XLA on a CPU computes an expression with several users once and stores it: x in
-    float32, or centred, would be written out in full. Behind a barrier each user
-    reads x itself, which was measured 1.5 to 2.5 times faster (docs/performance.md).
-    The GPU and TPU compilers weigh this themselves and see no barrier.
-    """
-    copies = [values]
-    while len(copies) < number:
-        copies.append(
-            jax.lax.platform_dependent(
-                copies[-1], cpu=jax.lax.optimization_barrier, default=lambda v: v
-            )
-        )
-    return copies
-
-
 def where(mask: jax.Array | None, value: jax.Array) -> jax.Array:
     """``value``, zero where masked: nothing that stands there goes any further."""
     return value if mask is None else jnp.where(mask, value, 0)
-
-
-def _split(problem, value):
-    """(..., C) to (..., G, C/G)."""
-    size = value.shape[-1] // problem.groups
-    return value.reshape(*value.shape[:-1], problem.groups, size)
 
 
 def _centred(problem, x, centre, mask):
     return where(mask, x.astype(problem.compute_dtype) - centre)
 
 
-def _centred_by_mean(problem, x, mask, value):
-    pilot, shift = (to_channels(v, x.shape[-1]) for v in (value.pilot, value.shift))
+def _mean(problem, x, value: Moments):
+    """Pilot and shift per channel: their sum would round away what the pilot saves."""
+    both = tuple(to_channels(v, x.shape[-1]) for v in (value.pilot, value.shift))
+    return _fusion.stored(problem.reduced, x, both)
+
+
+def _centred_by_mean(problem, x, mask, mean):
+    pilot, shift = mean
     return where(mask, (x.astype(problem.compute_dtype) - pilot) - shift)

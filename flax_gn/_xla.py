@@ -5,23 +5,17 @@ sums, and again to write dx. Reverse mode keeps x, gamma, beta, the mask and the
 statistics, and rebuilds everything else from them.
 """
 
+import dataclasses
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from flax_gn import _fusion, _sharding, _statistics
+from flax_gn import _activations, _fusion, _sharding, _statistics, _sums
 from flax_gn._linear import linear_call
 from flax_gn._problem import Operands, Problem
-from flax_gn._statistics import (
-    Moments,
-    fold,
-    spatial_sum,
-    spatial_sums,
-    to_channels,
-    where,
-)
+from flax_gn._statistics import Moments, to_channels, where
 
 
 class Saved(NamedTuple):
@@ -35,7 +29,7 @@ class Saved(NamedTuple):
 
 
 class Coefficients(NamedTuple):
-    """Per channel, x_hat = (x - pilot) * rstd + offset and z = scale * x_hat + beta."""
+    """Per channel, x_hat = (x - pilot) * rstd + offset and z = gamma * x_hat + beta."""
 
     pilot: jax.Array
     rstd: jax.Array
@@ -106,6 +100,35 @@ def _per_channel(problem, saved: Saved, per_group) -> Coefficients:
     )
 
 
+def _for_z(problem, x, mask, coefficients: Coefficients) -> Coefficients:
+    """What serves `_z` and `_slope` alone; on a CPU it takes fewer operations.
+
+    There gamma and beta go into rstd and offset, and are the constants 1 and 0, which
+    XLA drops: passes are bound by arithmetic. Accelerators have the time, and would
+    form the products in kernels of their own. Where x is masked, z is beta.
+    """
+    if mask is not None:
+        return _stored(problem, x, coefficients)
+
+    def folded(coefficients):
+        pilot, rstd, offset, gamma, beta = coefficients
+        if gamma is not None:
+            rstd, offset = rstd * gamma, offset * gamma
+            gamma = jnp.ones_like(gamma)
+        if beta is not None:
+            offset, beta = offset + beta, jnp.zeros_like(beta)
+        pilot, rstd, offset = _stored(problem, x, (pilot, rstd, offset))
+        return Coefficients(pilot, rstd, offset, gamma, beta)
+
+    return _fusion.by_platform(coefficients, cpu=folded, default=lambda same: same)
+
+
+def _stored(problem, x, coefficients):
+    """`_fusion.stored`, for a pass that forms z."""
+    heavy = _activations.is_heavy(problem.activation, x.ndim)
+    return _fusion.stored(problem.reduced, x, coefficients, always=heavy)
+
+
 def _x_hat(problem, x, mask, coefficients: Coefficients):
     """The normalised input; zero where masked.
 
@@ -121,14 +144,27 @@ def _affine(x_hat, coefficients: Coefficients):
     return z if coefficients.beta is None else z + coefficients.beta
 
 
+def _z(problem, x, mask, coefficients: Coefficients):
+    """The activation's argument."""
+    return _affine(_x_hat(problem, x, mask, coefficients), coefficients)
+
+
+def _dz(problem, x, dy, mask, coefficients: Coefficients):
+    """The cotangent of z."""
+    dy = dy.astype(problem.compute_dtype)
+    if problem.activation is None:
+        return dy
+    return jax.vjp(problem.activation, _z(problem, x, mask, coefficients))[1](dy)[0]
+
+
 def _apply(problem, saved: Saved):
     """Y = activation(gamma * x_hat + beta)."""
     x, per_group = _fusion.next_pass(
         problem.reduced, saved.x, group_coefficients(problem, saved)
     )
     coefficients = _per_channel(problem, saved, per_group)
-    _, (x, coefficients) = _statistics.separate_reads((x, coefficients), 2)
-    y = _affine(_x_hat(problem, x, saved.mask, coefficients), coefficients)
+    coefficients = _for_z(problem, x, saved.mask, coefficients)
+    y = _z(problem, x, saved.mask, coefficients)
     if problem.activation is not None:
         y = problem.activation(y)
     return y.astype(problem.out_dtype)
@@ -142,15 +178,27 @@ def tangent(problem, saved: Saved, tangents):
     dz = gamma * rstd * (dx - <dx> - x_hat * <x_hat * dx>) + dgamma * x_hat + dbeta
     """
     dx, dgamma, dbeta = tangents
-    coefficients = _per_channel(problem, saved, group_coefficients(problem, saved))
-    x_hat = _x_hat(problem, saved.x, saved.mask, coefficients)
-    dx = where(saved.mask, dx.astype(problem.compute_dtype))
-    sums = tuple(_statistics.group_sum(problem, value) for value in (dx, x_hat * dx))
+    per_group = group_coefficients(problem, saved)
+    coefficients = _per_channel(problem, saved, per_group)
+    coefficients = _stored(problem, saved.x, coefficients)
+
+    def of_element(x, dx, coefficients, mask):
+        x_hat = _x_hat(problem, x, mask, coefficients)
+        return where(mask, dx.astype(problem.compute_dtype)), x_hat
+
+    def products(*arrays):
+        dx, x_hat = of_element(*arrays)
+        return dx, x_hat * dx
+
+    arrays = saved.x, dx, coefficients, saved.mask
+    sums = _statistics.group_sums(problem, products, *arrays)
     mean_dx, mean_x_hat_dx = (
         to_channels(total / saved.moments.number, saved.x.shape[-1])
         for total in _statistics.sum_over_devices(problem, sums)
     )
-    dz = where(saved.mask, coefficients.rstd * (dx - mean_dx - x_hat * mean_x_hat_dx))
+    dx, x_hat = of_element(*arrays)
+    dz = coefficients.rstd * (dx - mean_dx - x_hat * mean_x_hat_dx)
+    dz = where(saved.mask, dz)
     if coefficients.gamma is not None:
         dz = dz * coefficients.gamma + x_hat * dgamma.astype(dz.dtype)
     if coefficients.beta is not None:
@@ -164,51 +212,44 @@ def tangent(problem, saved: Saved, tangents):
 def cotangent(problem, saved: Saved, dy):
     """The transpose of `tangent`, the backward pass.
 
-    dx = rstd * (g - <g> - x_hat * <x_hat * g>) with g = gamma * dz, dbeta = sum(dz) and
-    dgamma = sum(dz * x_hat). The sums of dz and dz * x_hat per channel serve all three.
-    They are centred: sum(dz * x) would lose digits when the mean is large.
+    With g = gamma * dz,
+
+    dx = rstd * (g - <g> - x_hat * <x_hat * g>)
+    dbeta = sum(dz) and dgamma = sum(dz * x_hat)
+
+    The sums of dz and dz * x_hat per channel serve all three. They are centred:
+    sum(dz * x) would lose digits when the mean is large.
     """
-    mask, dtype = saved.mask, problem.compute_dtype
+    mask = saved.mask
     next_pass = partial(_fusion.next_pass, problem.reduced)
+    stored = partial(_fusion.stored, problem.reduced, saved.x)
     (x, dy), per_group = next_pass((saved.x, dy), group_coefficients(problem, saved))
     coefficients = _per_channel(problem, saved, per_group)
-    reads = _statistics.separate_reads((x, dy, coefficients), 4)
-    first, second = (
-        (dy.astype(dtype), _x_hat(problem, x, mask, coefficients))
-        for x, dy, coefficients in reads[1:3]
+    for_z = _for_z(problem, x, mask, coefficients)
+    stored_dz, (sum_dz, sum_kept_dz, sum_dz_x_hat) = _stored_dz_and_sums(
+        problem, x, dy, mask, stored(coefficients), for_z
     )
-    if problem.activation is not None:
-        # Once for both: the derivative costs more than a pass over memory.
-        dz = _dz(problem, *first, reads[1][2])
-        first, second = ((dz, x_hat) for _, x_hat in (first, second))
-    sum_dz, sum_dz_x_hat = spatial_sums(problem, first[0], second[0] * second[1])
-    sum_kept_dz = (
-        sum_dz if mask is None else spatial_sum(problem, where(mask, first[0]))
-    )
-
     slope = _slope(coefficients)
-    sums = tuple(fold(problem, slope * total) for total in (sum_kept_dz, sum_dz_x_hat))
+    totals = _sums.fold(problem.groups, slope * sum_kept_dz, slope * sum_dz_x_hat)
     means = tuple(
         total / saved.moments.number
-        for total in _statistics.sum_over_devices(problem, sums)
+        for total in _statistics.sum_over_devices(problem, totals)
     )
-    x, dy = _fusion.read_again(*reads[3][:2])
+    x, dy = _fusion.read_again(x, dy)
     (x, dy), (per_group, means) = next_pass((x, dy), (per_group, means))
     coefficients = _per_channel(problem, saved, per_group)
-    mean, mean_x_hat = (to_channels(v, x.shape[-1]) for v in means)
-    _, (coefficients, slope, mean, mean_x_hat) = _statistics.separate_reads(
-        (coefficients, _slope(coefficients), mean, mean_x_hat), 2
-    )
-    x_hat = _x_hat(problem, x, mask, coefficients)
-    dz = dy.astype(dtype)
-    if problem.activation is not None:
-        # To form dz again costs less than to keep it in memory, but not on a CPU.
-        dz = jax.lax.platform_dependent(
-            *(first[0], dz, x_hat, coefficients),
+    for_z = _for_z(problem, x, mask, coefficients)
+    if stored_dz is None:
+        dz = _dz(problem, x, dy, mask, for_z)
+    else:
+        dz = _fusion.by_platform(
+            *(stored_dz, x, dy, mask, for_z),
             cpu=lambda dz, *_: dz,
-            default=lambda _, *again: _dz(problem, *again),
+            default=lambda _, *arrays: _dz(problem, *arrays),
         )
-    dx = where(mask, slope * dz - mean - x_hat * mean_x_hat)
+    mean, mean_x_hat = stored([to_channels(v, x.shape[-1]) for v in means])
+    x_hat = _x_hat(problem, x, mask, stored(coefficients))
+    dx = where(mask, _slope(for_z) * dz - mean - x_hat * mean_x_hat)
     return (
         dx.astype(saved.x.dtype),
         sum_to(saved.gamma, sum_dz_x_hat),
@@ -223,9 +264,41 @@ def _slope(coefficients: Coefficients):
     return coefficients.rstd * coefficients.gamma
 
 
-def _dz(problem, dy, x_hat, coefficients: Coefficients):
-    """The cotangent of z, the activation's argument."""
-    return jax.vjp(problem.activation, _affine(x_hat, coefficients))[1](dy)[0]
+def _stored_dz_and_sums(problem, x, *others):
+    """What a CPU stores of dz, or None if no platform does, and `_backward_sums`.
+
+    To form dz twice costs less than to store it, but not on a CPU if the activation has
+    an exponential, say: there such loops are bound by arithmetic.
+    """
+    if not _activations.is_heavy(problem.activation, x.ndim):
+        return None, _backward_sums(problem, x, *others)
+
+    def cpu(x, dy, mask, coefficients, for_z):
+        dz = _dz(problem, x, dy, mask, for_z)
+        dz = jax.lax.optimization_barrier(dz)
+        given = dataclasses.replace(problem, activation=None)
+        return dz, _backward_sums(given, x, dz, mask, coefficients, for_z)
+
+    def default(x, dy, *others):
+        sums = _backward_sums(problem, x, dy, *others)
+        return dy.astype(problem.compute_dtype), sums
+
+    return _fusion.by_platform(x, *others, cpu=cpu, default=default)
+
+
+def _backward_sums(problem, x, dy, mask, coefficients, for_z):
+    """Per channel the sums of dz, of dz where x is kept, and of dz * x_hat."""
+
+    def of_element(x, dy, mask, coefficients, for_z):
+        dz = _dz(problem, x, dy, mask, for_z)
+        return dz, dz * _x_hat(problem, x, mask, coefficients)
+
+    arrays = x, dy, mask, coefficients, for_z
+    sum_dz, sum_dz_x_hat = _sums.sums(problem.reduced, None, of_element, *arrays)
+    if mask is None:
+        return sum_dz, sum_dz, sum_dz_x_hat
+    kept = where(mask, of_element(*arrays)[0])
+    return sum_dz, _sums.spatial_sum(problem.reduced, kept), sum_dz_x_hat
 
 
 def sum_to(parameter, value):

@@ -14,9 +14,10 @@ PACKAGES = ("flax_gn", "experiments")
 # A module imports from the rows above its own. Modules of one row do not know each
 # other; a package counts as one module, and only its own modules know its private ones.
 ORDER = (
-    ("_linear", "_problem"),
+    ("_activations", "_linear"),
+    ("_problem",),
     ("_fusion", "_sharding"),
-    ("_pilot",),
+    ("_pilot", "_sums"),
     ("_statistics",),
     ("_reference", "_xla"),
     ("_pallas",),  # its kernels leave forward mode to _xla

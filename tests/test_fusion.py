@@ -1,6 +1,6 @@
-"""The path that GPUs take gives the same numbers; here it runs on the CPU.
+"""The paths of other platforms give the same numbers; here they run on the CPU.
 
-tests/compiled holds the GPU's compiler to what the path is for.
+tests/compiled holds the compilers of GPUs and TPUs to what the paths are for.
 """
 
 from functools import partial
@@ -26,16 +26,20 @@ LARGE = [
 ]
 
 
-@pytest.fixture
-def as_on_a_gpu(monkeypatch):
-    """Every choice by platform falls on the GPU's branch."""
-    monkeypatch.setattr(_fusion, "on_gpu", lambda gpu, _, *args: gpu(*args))
+@pytest.fixture(params=["gpu", "tpu"])
+def elsewhere(request, monkeypatch):
+    """Every choice by platform falls on that platform's branch."""
+
+    def by_platform(*args, default, **platforms):
+        return platforms.get(request.param, default)(*args)
+
+    monkeypatch.setattr(_fusion, "by_platform", by_platform)
     jax.clear_caches()
     yield
     jax.clear_caches()
 
 
-@pytest.mark.usefixtures("as_on_a_gpu")
+@pytest.mark.usefixtures("elsewhere")
 @pytest.mark.parametrize(**cases.named([*LARGE, *cases.FEATURES]))
 def test_values_and_gradients(case):
     data = cases.inputs(case)
@@ -46,7 +50,7 @@ def test_values_and_gradients(case):
         check.gradients(case, data, pullback(jnp.asarray(data.dy)), "xla")
 
 
-@pytest.mark.usefixtures("as_on_a_gpu")
+@pytest.mark.usefixtures("elsewhere")
 def test_vmap_forward_mode_and_second_derivatives():
     x = jnp.asarray(np.random.default_rng(0).standard_normal((3, 1, 20, 40, 4)), "f4")
     f = cases.function(Case("plain", x.shape[1:], 2, activation="silu"), "xla")
@@ -56,7 +60,8 @@ def test_vmap_forward_mode_and_second_derivatives():
         return jnp.sum(f(x, gamma, beta) ** 3)
 
     slopes = jax.vmap(jax.grad(loss))(x)
-    np.testing.assert_allclose(slopes[1], jax.grad(loss)(x[1]), rtol=1e-5, atol=1e-6)
+    # The largest slopes are above 100, of which 1e-5 is the last digit.
+    np.testing.assert_allclose(slopes[1], jax.grad(loss)(x[1]), rtol=1e-5, atol=1e-5)
     _, along = jax.jvp(loss, (x[0],), (x[1],))
     np.testing.assert_allclose(along, jnp.vdot(slopes[0], x[1]), rtol=1e-4)
 
@@ -66,40 +71,6 @@ def test_vmap_forward_mode_and_second_derivatives():
     step = 1e-2
     numeric = (along_second(step) - along_second(-step)) / (2 * step)
     np.testing.assert_allclose(jax.grad(along_second)(0.0), numeric, rtol=2e-2)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 40, 40, 3), (1, 25, 42, 2)])
-def test_two_sums_as_one_of_complex_numbers(shape, dtype):
-    with cases.precision(dtype):
-        a, b = np.random.default_rng(1).standard_normal((2, *shape)).astype(dtype)
-        sums = jax.jit(lambda a, b: _fusion.complex_sums((1, 2), a, b))(a, b)
-        for values, total in zip((a, b), sums, strict=True):
-            assert total.dtype == dtype
-            expected = values.astype(np.float64).sum((1, 2), keepdims=True)
-            bound = np.finfo(dtype).eps * np.abs(values).sum((1, 2), keepdims=True)
-            np.testing.assert_array_less(np.abs(total - expected), bound + 1e-300)
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("shape", [(1, 4, 4, 2), (1, 40, 40, 2)])
-def test_one_sum_does_not_spoil_the_other(shape, bad):
-    """Complex products mix the parts of a number; complex sums do not."""
-    good = np.ones(shape, np.float32)
-    spoilt = good.copy()
-    spoilt[0, 1, 1, 0] = bad
-    for first, second in ((good, spoilt), (spoilt, good)):
-        sums = jax.jit(lambda a, b: _fusion.complex_sums((1, 2), a, b))(first, second)
-        for values, total in zip((first, second), sums, strict=True):
-            np.testing.assert_array_equal(total, values.sum((1, 2), keepdims=True))
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 30, 60, 64, 128, 129])
-def test_sum_over_the_channels_of_a_group(size):
-    values = np.random.default_rng(2).integers(-9, 9, (2, 3, size)).astype(np.float32)
-    added = _fusion._added(jnp.asarray(values))
-    np.testing.assert_array_equal(added, values.sum(-1))
-    np.testing.assert_array_equal(_fusion.sum_last(jnp.asarray(values)), added)
 
 
 @pytest.mark.parametrize(

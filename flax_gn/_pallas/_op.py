@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from flax_gn import _pilot, _sharding, _statistics, _xla
+from flax_gn import _pilot, _sharding, _statistics, _sums, _xla
 from flax_gn._linear import linear_call
 from flax_gn._pallas import _platform
 from flax_gn._problem import Operands, Problem
@@ -294,9 +294,7 @@ def _means(problem, saved, totals):
     """Over groups that devices share, of rows of sums, and as rows again."""
     n, _, c = totals.shape
     shape = _per_sample_shape(problem, saved.x)
-    local = tuple(
-        _statistics.fold(problem, totals[:, i].reshape(shape)) for i in range(2)
-    )
+    local = _sums.fold(problem.groups, *(totals[:, i].reshape(shape) for i in range(2)))
     sums = _statistics.sum_over_devices(problem, local)
     return jnp.stack([_rows(s / saved.moments.number, n, c) for s in sums], 1)
 

@@ -1,0 +1,291 @@
+"""Sums over positions, per channel, in the form that each platform's XLA is best at.
+
+GPU: XLA gives a sum over all positions few blocks, so it goes in two steps, blocks of
+positions first, for many to share the work. Two sums over the same values are one sum
+of complex numbers: what both need would otherwise count as needed by two.
+
+CPU: XLA gives each sum a pass of its own, and is slow at sums of what is computed from
+an array rather than of the array. It is good at loops over elements. So parts of the
+array are added to each other element by element, as complex numbers again, until one
+position is left: one pass, half or a third of the time (docs/performance.md).
+
+TPU: plain sums.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from flax_gn import _fusion, _sharding
+from flax_gn._problem import is_known
+
+# Channels of a group that are added one by one; a kernel per add costs more than a
+# reduction's own kernel from there on.
+_MOST_ADDED = 128
+
+# Parts of an array that are added in one loop: with fewer, more is written and read
+# again. Parts whose distance is a multiple of the page are kept in the same places of a
+# CPU's first cache, which has room for 8 of them: 16 took twice the time of 8.
+_MANY, _PAGE, _WAYS = 16, 4096, 8
+
+# Numbers that are left to XLA's own sums: more loops would take longer to compile than
+# they save.
+_LEFT = 1 << 14
+
+# Neighbouring channels of a group that a GPU adds before it sums over few positions, as
+# many as take so many bytes in a channel of x. The sums that it then writes and reads
+# again, 16 bytes in all, would be a sixth of a bfloat16 x of 49 positions if each
+# channel had its own. With more positions XLA stores what was added beforehand.
+_TOGETHER, _FEW_BYTES = 8, 200
+
+Formed = tuple[jax.Array, jax.Array]
+
+
+def spatial_sum(axes: Sequence[int], value: jax.Array) -> jax.Array:
+    """Sum over the reduced axes, per channel: (*kept, 1, ..., C).
+
+    The barrier keeps XLA from merging this sum with a later one over samples or
+    channels, after which the two would no longer share one read of ``value``.
+    """
+    total = jnp.sum(value, axes, keepdims=True)
+    return jax.lax.optimization_barrier(total)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
+def sums(
+    axes: Sequence[int],
+    groups: int | None,
+    function: Callable[..., Formed],
+    *arrays: Any,
+) -> Formed:
+    """Sums of two values that are formed of each element.
+
+    Args:
+      axes: the reduced axes.
+      groups: number of groups whose channels are summed too, or None.
+      function: forms both of ``arrays``, element by element.
+      *arrays: pytrees of arrays that broadcast to one shape; small ones had better be
+        `_fusion.stored`.
+
+    Returns:
+      Two arrays of shape (*kept, 1, ..., C), or G in place of C.
+    """
+    choices = (_on_cpu, _on_gpu, _plain)
+    cpu, gpu, default = (functools.partial(f, axes, groups, function) for f in choices)
+    return _fusion.by_platform(*arrays, cpu=cpu, gpu=gpu, default=default)
+
+
+@sums.defjvp
+def _sums_jvp(axes, groups, function, primals, tangents):
+    plain = functools.partial(_plain, axes, groups, function)
+    _, along = jax.jvp(plain, primals, tangents)
+    return sums(axes, groups, function, *primals), along
+
+
+def _plain(axes, groups, function, *arrays):
+    a, b = function(*arrays)
+    return fold(groups, spatial_sum(axes, a), spatial_sum(axes, b))
+
+
+def _on_cpu(axes, groups, function, *arrays):
+    def in_two_passes(*arrays):
+        again = jax.lax.optimization_barrier(arrays)
+        a, b = function(*arrays)[0], function(*again)[1]
+        return spatial_sum(axes, a), spatial_sum(axes, b)
+
+    sizes = [_shape(arrays)[axis] for axis in axes]
+    if is_known(*sizes) and 0 not in sizes:
+        # Parts of an array that devices share would have to change devices.
+        added = functools.partial(added_sums, axes, function)
+        both = _sharding.if_xla_may_split(in_two_passes, added, *arrays)
+    else:
+        both = in_two_passes(*arrays)
+    return fold(groups, *both)
+
+
+def _on_gpu(axes, groups, function, *arrays):
+    def folded(total):
+        return fold(groups, jnp.real(total), jnp.imag(total))
+
+    def each(*arrays):
+        return folded(complex_sum(axes, jax.lax.complex(*function(*arrays))))
+
+    def together(*arrays):
+        both = jax.lax.complex(*function(*arrays))
+        size = math.gcd(both.shape[-1] // groups, _TOGETHER)
+        shape = *both.shape[:-1], both.shape[-1] // size, size
+        return folded(spatial_sum(axes, _added(both.reshape(shape))))
+
+    x = jax.tree.leaves(arrays)[0]
+    sizes = [x.shape[axis] for axis in axes]
+    few = is_known(*sizes) and math.prod(sizes) * x.dtype.itemsize <= _FEW_BYTES
+    split = jax.typeof(x).sharding.spec[-1] is not None
+    if groups is None or split or not few:
+        return each(*arrays)
+    # A device may have a part of the channels.
+    return _sharding.if_xla_may_split(each, together, *arrays)
+
+
+def complex_sum(axes: Sequence[int], both: jax.Array) -> jax.Array:
+    """`spatial_sum` on a GPU of two sums in one.
+
+    A NaN or an infinity in one does not reach the other: complex numbers add by part.
+    """
+    block = _fusion.block_of(axes, both)
+    if block is not None:
+        axis, size = block
+        shape = both.shape
+        shape = *shape[:axis], shape[axis] // size, size, *shape[axis + 1 :]
+        within = (axis + 1, *(other + 1 for other in axes if other > axis))
+        # Without the barrier XLA merges the two steps into one again.
+        both = spatial_sum(within, both.reshape(shape))
+        both = jnp.squeeze(both, axis + 1)
+        axes = [other for other in axes if other <= axis]
+    return spatial_sum(axes, both)
+
+
+def added_sums(
+    axes: Sequence[int], function: Callable[..., Formed], *arrays: Any
+) -> Formed:
+    """`spatial_sum` on a CPU of two values that are formed of each element."""
+
+    def both(*arrays):
+        return jax.lax.complex(*function(*arrays))
+
+    total = _added_parts(axes, both, arrays)
+    return jnp.real(total), jnp.imag(total)
+
+
+def _added_parts(axes, function, arrays):
+    """The sum of ``function(*arrays)`` over axes, by adding parts along one of them."""
+    shape = _shape(arrays)
+    if is_known(*shape) and math.prod(shape) <= _LEFT:
+        return jnp.sum(function(*arrays), axes, keepdims=True)
+    whole = [array for array in jax.tree.leaves(arrays) if array.shape == shape]
+    itemsize = max(array.dtype.itemsize for array in whole)
+    axis, number = _parts(
+        tuple(shape[axis] for axis in axes),
+        tuple(itemsize * math.prod(shape[axis + 1 :]) for axis in axes),
+    )
+    if number == 1:
+        return function(*arrays)
+    axis = axes[axis]
+    size = shape[axis] // number
+
+    def part(start, size):
+        def of(array):
+            if array.shape[axis] == 1:
+                return array
+            return jax.lax.slice_in_dim(array, start, start + size, axis=axis)
+
+        return jax.tree.map(of, arrays)
+
+    # Traced for one part.
+    function = jax.jit(function, inline=True)
+    first = _tree_sum([function(*part(i * size, size)) for i in range(number)])
+    total = _added_parts(axes, lambda same: same, jax.lax.optimization_barrier([first]))
+    rest = shape[axis] % number
+    if rest:
+        total += _added_parts(axes, function, part(number * size, rest))
+    return total
+
+
+@functools.cache
+def _parts(sizes: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, int]:
+    """Which of the axes to split, and into how many parts; 1 if nothing is left to add.
+
+    Whole numbers of parts, as many as may be; else as many, and a rest. The outermost
+    axis that has enough of them, where parts are longest.
+
+    Args:
+      sizes: of the axes.
+      strides: bytes from one element to the next along each.
+    """
+
+    def fits(axis, number):
+        distance = sizes[axis] // number * strides[axis]
+        return number <= _WAYS * (_PAGE // math.gcd(distance, _PAGE))
+
+    def number(axis):
+        most = min(sizes[axis], _MANY)
+        whole = [n for n in range(1, most + 1) if sizes[axis] % n == 0]
+        best = max(n for n in whole if fits(axis, n))
+        return best if best > _WAYS // 2 or best == sizes[axis] else min(most, _WAYS)
+
+    def order(axis):
+        parts = number(axis)
+        return sizes[axis] > 1, sizes[axis] % parts == 0, min(parts, _WAYS)
+
+    if not sizes:
+        return 0, 1
+    axis = max(range(len(sizes)), key=order)
+    return axis, number(axis)
+
+
+def _shape(arrays) -> tuple[Any, ...]:
+    return jnp.broadcast_shapes(*(array.shape for array in jax.tree.leaves(arrays)))
+
+
+def fold(groups: int | None, a: jax.Array, b: jax.Array) -> Formed:
+    """Sums over the channels of each group, (..., C) to (..., G), if there are any."""
+    if groups is None:
+        return a, b
+    return sums_last(split(groups, a), split(groups, b))
+
+
+def split(groups: int, value: jax.Array) -> jax.Array:
+    """(..., C) to (..., G, C/G)."""
+    size = value.shape[-1] // groups
+    return value.reshape(*value.shape[:-1], groups, size)
+
+
+def sum_last(value: jax.Array) -> jax.Array:
+    """Sum over the last axis, a short one: (..., C/G) to (...)."""
+    if value.shape[-1] > _MOST_ADDED:
+        return jnp.sum(value, -1)
+    return _fusion.by_platform(
+        value, gpu=_added, default=lambda value: jnp.sum(value, -1)
+    )
+
+
+@jax.custom_jvp
+def sums_last(a: jax.Array, b: jax.Array) -> Formed:
+    """`sum_last` of two arrays; on a CPU as one, since they are small."""
+
+    def cpu(a, b):
+        # An all-reduce of complex numbers is not to be had everywhere.
+        return _sharding.if_xla_may_split(_each_last, _both_last, a, b)
+
+    return _fusion.by_platform(a, b, cpu=cpu, default=_each_last)
+
+
+@sums_last.defjvp
+def _sums_last_jvp(primals, tangents):
+    return sums_last(*primals), _each_last(*tangents)
+
+
+def _each_last(a, b):
+    return sum_last(a), sum_last(b)
+
+
+def _both_last(a, b):
+    both = jnp.sum(jax.lax.complex(a, b), -1)
+    return jnp.real(both), jnp.imag(both)
+
+
+def _added(value):
+    """The sum as additions: XLA gives a reduction a kernel of its own."""
+    parts = jax.lax.split(value, (1,) * value.shape[-1], value.ndim - 1)
+    return jnp.squeeze(_tree_sum(parts), -1)
+
+
+def _tree_sum(parts: Sequence[jax.Array]) -> jax.Array:
+    while len(parts) > 1:
+        pairs = zip(parts[::2], parts[1::2], strict=False)
+        odd = parts[len(parts) // 2 * 2 :]
+        parts = [*(jax.lax.add(a, b) for a, b in pairs), *odd]
+    return parts[0]

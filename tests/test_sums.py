@@ -1,0 +1,130 @@
+"""Sums in the forms that the platforms are best at are sums all the same."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flax_gn import _sums
+from tests import cases
+
+SHAPES = [
+    (2, 3, 4, 5),
+    (2, 40, 40, 3),
+    (1, 25, 42, 2),
+    (3, 37, 2),
+    (1, 1, 1, 4),
+    (2, 509, 3),
+    (2, 6),
+]
+
+
+def _gpu(axes, a, b):
+    both = _sums.complex_sum(axes, jax.lax.complex(a, b))
+    return jnp.real(both), jnp.imag(both)
+
+
+def _cpu(axes, a, b):
+    return _sums.added_sums(axes, lambda a, b: (a, b), a, b)
+
+
+FORMS = {"gpu": _gpu, "cpu": _cpu}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_two_sums_as_one_of_complex_numbers(shape, dtype, form):
+    axes = tuple(range(1, len(shape) - 1))
+    with cases.precision(dtype):
+        a, b = np.random.default_rng(1).standard_normal((2, *shape)).astype(dtype)
+        sums = jax.jit(lambda a, b: FORMS[form](axes, a, b))(a, b)
+        for values, total in zip((a, b), sums, strict=True):
+            assert total.dtype == dtype
+            expected = values.astype(np.float64).sum(axes, keepdims=True)
+            bound = np.finfo(dtype).eps * np.abs(values).sum(axes, keepdims=True)
+            assert total.shape == expected.shape
+            assert (np.abs(total - expected) <= bound).all()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("shape", [(1, 4, 4, 2), (1, 40, 40, 2)])
+def test_one_sum_does_not_spoil_the_other(shape, bad, form):
+    """Complex products mix the parts of a number; complex sums do not."""
+    good = np.ones(shape, np.float32)
+    spoilt = good.copy()
+    spoilt[0, 1, 1, 0] = bad
+    for first, second in ((good, spoilt), (spoilt, good)):
+        sums = jax.jit(lambda a, b: FORMS[form]((1, 2), a, b))(first, second)
+        for values, total in zip((first, second), sums, strict=True):
+            np.testing.assert_array_equal(total, values.sum((1, 2), keepdims=True))
+
+
+def test_small_arrays_take_part_in_every_part():
+    x = np.random.default_rng(2).integers(-9, 9, (2, 20, 30, 4)).astype(np.float32)
+    small = np.arange(2 * 30 * 4, dtype=np.float32).reshape(2, 1, 30, 4)
+
+    def of_element(x, small):
+        return x - small, x * small
+
+    sums = jax.jit(lambda *arrays: _sums.added_sums((1, 2), of_element, *arrays))
+    for value, total in zip(of_element(x, small), sums(x, small), strict=True):
+        np.testing.assert_array_equal(total, value.sum((1, 2), keepdims=True))
+
+
+@pytest.mark.parametrize("groups", [None, 2])
+def test_derivatives_are_those_of_plain_sums(groups):
+    x, dx = np.random.default_rng(3).standard_normal((2, 2, 20, 30, 4)).astype("f4")
+
+    def of_element(x):
+        return x, jnp.square(x)
+
+    def ours(x):
+        return _sums.sums((1, 2), groups, of_element, x)
+
+    def plain(x):
+        return _sums._plain((1, 2), groups, of_element, x)
+
+    found = jax.jit(lambda x, dx: jax.jvp(ours, (x,), (dx,)))(x, dx)
+    expected = jax.jvp(plain, (x,), (dx,))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4),
+        found,
+        expected,
+    )
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 30, 60, 64, 128, 129])
+def test_sum_over_the_channels_of_a_group(size):
+    values = np.random.default_rng(2).integers(-9, 9, (2, 3, size)).astype(np.float32)
+    added = _sums._added(jnp.asarray(values))
+    np.testing.assert_array_equal(added, values.sum(-1))
+    np.testing.assert_array_equal(_sums.sum_last(jnp.asarray(values)), added)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "split"),
+    [
+        # Parts 4096 bytes apart, or a multiple: 8, along the outermost axis.
+        ((1, 128, 128, 512), "float32", (0, 8)),
+        ((2, 64, 64, 320), "float32", (0, 8)),
+        ((1, 56, 56, 36, 64), "float32", (0, 8)),
+        # Apart by something else: up to 16, which spares a step.
+        ((64, 14, 14, 256), "float32", (0, 14)),
+        ((64, 16, 512), "bfloat16", (0, 16)),
+        ((2, 25, 42, 256), "bfloat16", (1, 14)),
+        # No divisors: 8 parts, and a rest.
+        ((2, 509, 3), "float32", (0, 8)),
+        # Nothing to add.
+        ((2, 1, 1, 3), "float32", (0, 1)),
+        ((2, 3), "float32", (0, 1)),
+    ],
+)
+def test_parts(shape, dtype, split):
+    sizes = shape[1:-1]
+    size = jnp.dtype(dtype).itemsize
+    strides = [size * math.prod(shape[axis + 2 :]) for axis in range(len(sizes))]
+    assert _sums._parts(sizes, tuple(strides)) == split
