@@ -39,7 +39,7 @@ QUICK_LAYERS = (
     "fpn_p5",
     "diffusion_policy",
 )
-QUICK_CONTENDERS = ("flax_gn xla", "flax.linen", "copy", "three passes")
+QUICK_CONTENDERS = ("flax_gn xla", "flax.linen", "copy", "two passes")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,0 +1,87 @@
+"""What does adding up parts of x gain on a CPU, over sums that XLA forms there?
+
+    JAX_PLATFORMS=cpu python -m experiments.decisions.cpu_sums \
+        > experiments/decisions/cpu_sums.md
+
+times group norm as it is; with `flax_gn._sums` leaving each sum to XLA; and without
+the barriers of `flax_gn._fusion`, which XLA needs to keep passes over memory apart. All
+three run in turns within each round. Takes three minutes.
+"""
+
+import argparse
+import contextlib
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import jax
+
+from experiments import records
+from experiments.benchmark import contenders, layers, measure, timing
+from experiments.benchmark.__main__ import QUICK_LAYERS
+
+# By the name of the variant, what takes the place of what.
+_WITHOUT: dict[str, dict[str, Callable[..., Any]]] = {
+    "sums by XLA": {
+        "flax_gn._sums.added_sums": lambda axes, function, *arrays: tuple(
+            jax.numpy.sum(value, axes, keepdims=True) for value in function(*arrays)
+        )
+    },
+    "no barriers": {
+        "flax_gn._fusion.next_pass": lambda _, *both: both,
+        "flax_gn._fusion.stored": lambda _axes, _x, same, **_always: same,
+    },
+}
+
+
+def compiled(
+    layer: layers.Layer, dtype: str, mode: str, replaced: dict[str, Callable[..., Any]]
+) -> tuple[Any, Any]:
+    """The program of a layer, and its arguments."""
+    contender = contenders.ALL["flax_gn xla"]
+    function = contender.norm(layer) if mode == "forward" else contender.step(layer)
+    arguments = measure.inputs(layer, dtype, mode)
+    with contextlib.ExitStack() as stack:
+        for name, other in replaced.items():
+            stack.enter_context(mock.patch(name, other))
+        jax.clear_caches()
+        made = jax.jit(function).lower(*arguments).compile()
+    jax.clear_caches()
+    return made, arguments
+
+
+def compare(layer: layers.Layer, dtype: str, mode: str, seconds: float) -> list[float]:
+    """How many times faster than each of the variants group norm is as it is."""
+    runs: dict[str, Callable[[], float]] = {}
+    for name, replaced in {"as it is": {}, **_WITHOUT}.items():
+        run, arguments = compiled(layer, dtype, mode, replaced)
+        jax.block_until_ready(run(*arguments))
+        runs[name] = timing.on_host(run, arguments)
+    times = timing.run_rounds(runs, seconds=seconds)
+    return [times["as it is"].times_faster_than(times[name]) for name in _WITHOUT]
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.decisions.cpu_sums")
+    parser.add_argument("--layers", nargs="+", default=QUICK_LAYERS)
+    parser.add_argument("--seconds", type=float, default=1.0, help="for each row")
+    args = parser.parse_args()
+    print(f"| layer | dtype | pass | {' | '.join(_WITHOUT)} |")
+    print(f"|---|---|---|{'---:|' * len(_WITHOUT)}")
+    for name in args.layers:
+        layer = layers.load()[name]
+        for dtype in measure.DTYPES:
+            for mode in measure.MODES:
+                ratios = compare(layer, dtype, mode, args.seconds)
+                cells = " | ".join(f"{ratio:.2f}" for ratio in ratios)
+                print(f"| {name} | {dtype} | {mode} | {cells} |", flush=True)
+    made = records.stamp()
+    print(
+        f"\nTime of the variant over that of group norm as it is. {made['processor']}, "
+        f"jax {made['versions']['jax']}, {made['date'][:10]}."
+    )
+
+
+if __name__ == "__main__":
+    main()
