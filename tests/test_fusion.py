@@ -1,6 +1,7 @@
-"""The paths of other platforms give the same numbers; here they run on the CPU.
+"""The paths of all platforms give the same numbers; here they run on the CPU.
 
-tests/compiled holds the compilers of GPUs and TPUs to what the paths are for.
+tests/compiled holds the compilers of GPUs and TPUs to what the paths are for. The CPU's
+own path takes parts of arrays of any size here, not of large ones alone.
 """
 
 from functools import partial
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flax_gn import _fusion
+from flax_gn import _fusion, _sums
 from tests import cases, check
 from tests.cases import Case
 
@@ -26,20 +27,21 @@ LARGE = [
 ]
 
 
-@pytest.fixture(params=["gpu", "tpu"])
-def elsewhere(request, monkeypatch):
+@pytest.fixture(params=["cpu", "gpu", "tpu"])
+def platform(request, monkeypatch):
     """Every choice by platform falls on that platform's branch."""
 
     def by_platform(*args, default, **platforms):
         return platforms.get(request.param, default)(*args)
 
     monkeypatch.setattr(_fusion, "by_platform", by_platform)
+    monkeypatch.setattr(_sums, "_LEFT", 0)
     jax.clear_caches()
     yield
     jax.clear_caches()
 
 
-@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.usefixtures("platform")
 @pytest.mark.parametrize(**cases.named([*LARGE, *cases.FEATURES]))
 def test_values_and_gradients(case):
     data = cases.inputs(case)
@@ -50,7 +52,7 @@ def test_values_and_gradients(case):
         check.gradients(case, data, pullback(jnp.asarray(data.dy)), "xla")
 
 
-@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.usefixtures("platform")
 def test_vmap_forward_mode_and_second_derivatives():
     x = jnp.asarray(np.random.default_rng(0).standard_normal((3, 1, 20, 40, 4)), "f4")
     f = cases.function(Case("plain", x.shape[1:], 2, activation="silu"), "xla")

@@ -33,6 +33,11 @@ def _cpu(axes, a, b):
 FORMS = {"gpu": _gpu, "cpu": _cpu}
 
 
+@pytest.fixture(autouse=True)
+def _small_arrays_in_parts_too(monkeypatch):
+    monkeypatch.setattr(_sums, "_LEFT", 0)
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", SHAPES)
@@ -61,6 +66,16 @@ def test_one_sum_does_not_spoil_the_other(shape, bad, form):
         sums = jax.jit(lambda a, b: FORMS[form]((1, 2), a, b))(first, second)
         for values, total in zip((first, second), sums, strict=True):
             np.testing.assert_array_equal(total, values.sum((1, 2), keepdims=True))
+
+
+def test_what_is_left_is_left_to_xla(monkeypatch):
+    monkeypatch.setattr(_sums, "_LEFT", 1000)
+    x = np.random.default_rng(4).integers(-9, 9, (2, 40, 40, 3)).astype(np.float32)
+    traced = jax.make_jaxpr(lambda x: _cpu((1, 2), x, x))(x)
+    summed = [e for e in traced.jaxpr.eqns if e.primitive.name == "reduce_sum"]
+    assert [e.invars[0].aval.shape for e in summed] == [(2, 4, 40, 3)]
+    for total in _cpu((1, 2), x, x):
+        np.testing.assert_array_equal(total, x.sum((1, 2), keepdims=True))
 
 
 def test_small_arrays_take_part_in_every_part():
