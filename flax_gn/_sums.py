@@ -164,7 +164,10 @@ def _added_parts(axes, function, arrays):
     """The sum of ``function(*arrays)`` over axes, by adding parts along one of them."""
     shape = _shape(arrays)
     if is_known(*shape) and math.prod(shape) <= _LEFT:
-        return jnp.sum(function(*arrays), axes, keepdims=True)
+        # Complex numbers would be summed one after the other, and lose half a digit.
+        both = function(*arrays)
+        parts = jax.lax.optimization_barrier((jnp.real(both), jnp.imag(both)))
+        return jax.lax.complex(*(jnp.sum(part, axes, keepdims=True) for part in parts))
     whole = [array for array in jax.tree.leaves(arrays) if array.shape == shape]
     itemsize = max(array.dtype.itemsize for array in whole)
     axis, number = _parts(
