@@ -89,6 +89,23 @@ def test_the_table_shows_geometric_means_and_extremes():
     assert "2026-01-02; `run`." in table
 
 
+def test_the_committed_record_bears_out_what_the_pages_say():
+    committed = report.groups(report.load(report.RESULTS / "cpu.json"))
+    ratios = {
+        key: [row["times_linen"] for row in rows] for key, rows in committed.items()
+    }
+    means = {key: report.geometric_mean(found) for key, found in ratios.items()}
+    for mode, aim in (("forward", 3), ("step", 2.5)):
+        for dtype in ("float32", "bfloat16"):
+            ours = means["flax_gn xla", mode, dtype]
+            assert min(ratios["flax_gn xla", mode, dtype]) > 1
+            assert ours > means["torch channels-last", mode, dtype]
+            for name in ("flax.nnx", "haiku", "equinox", "keras"):
+                assert ours > means[name, mode, dtype]
+        assert means["flax_gn xla", mode, "bfloat16"] > aim
+        assert means["two passes", mode, "float32"] < aim
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
