@@ -6,8 +6,8 @@ of complex numbers: what both need would otherwise count as needed by two.
 
 CPU: XLA gives each sum a pass of its own, and is slow at sums of what is computed from
 an array rather than of the array. It is good at loops over elements. So parts of the
-array are added to each other element by element, as complex numbers again, until one
-position is left: one pass, half or a third of the time (docs/performance.md).
+array are added to each other element by element, as complex numbers again, until little
+is left: one pass for both sums (docs/performance.md).
 
 TPU: plain sums.
 """
@@ -97,8 +97,8 @@ def _on_cpu(axes, groups, function, *arrays):
         a, b = function(*arrays)[0], function(*again)[1]
         return spatial_sum(axes, a), spatial_sum(axes, b)
 
-    sizes = [_shape(arrays)[axis] for axis in axes]
-    if is_known(*sizes) and 0 not in sizes:
+    inner = _shape(arrays)[min(axes, default=0) :]
+    if is_known(*inner) and 0 not in inner:
         # Parts of an array that devices share would have to change devices.
         added = functools.partial(added_sums, axes, function)
         both = _sharding.if_xla_may_split(in_two_passes, added, *arrays)

@@ -203,7 +203,12 @@ def test_exported_with_its_derivative(implementation):
 
 @pytest.mark.parametrize(
     ("name", "sizes"),
-    [("4d_2_groups", "b, 5, 3"), ("4d_2_groups", "b, h, w"), ("mask_silu", "b, s")],
+    [
+        ("4d_2_groups", "b, 5, 3"),
+        ("4d_2_groups", "b, h, w"),
+        ("mask_silu", "b, s"),
+        ("axes_gap", "b, 3, w"),
+    ],
 )
 def test_export_with_open_sizes(name, sizes, implementation):
     case = BY_NAME[name]
