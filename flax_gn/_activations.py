@@ -47,6 +47,9 @@ BY_NAME: dict[str, Activation] = {
     "mish": mish,
 }
 
+# Where an operation keeps the function that it calls.
+CALLS = ("jaxpr", "call_jaxpr")
+
 # What takes a CPU longer than to read and write the number it is taken of.
 _HEAVY = {
     "cos",
@@ -83,7 +86,7 @@ def _has_heavy(jaxpr) -> bool:
     called = (
         equation.params[name]
         for equation in jaxpr.eqns
-        for name in ("jaxpr", "call_jaxpr")
+        for name in CALLS
         if name in equation.params
     )
     return bool(names & _HEAVY) or any(

@@ -12,12 +12,10 @@ from typing import Any
 import jax
 from jax.extend.core import Literal
 
-Activation = Callable[[jax.Array], jax.Array]
+from flax_gn._activations import CALLS, Activation
+
 Words = Mapping[str, Callable[..., Any]]
 """By the name of a primitive, what computes its result from its arguments."""
-
-# Where an operation keeps the function that it calls.
-_CALLS = ("jaxpr", "call_jaxpr")
 
 
 def apply(activation: Activation | None, words: Words, z: jax.Array) -> jax.Array:
@@ -52,7 +50,7 @@ def _evaluate(words, jaxpr, constants, args) -> list[Any]:
 
     for equation in jaxpr.eqns:
         inputs = [read(atom) for atom in equation.invars]
-        called = [equation.params[name] for name in _CALLS if name in equation.params]
+        called = [equation.params[name] for name in CALLS if name in equation.params]
         if equation.primitive.name in words:
             results = [words[equation.primitive.name](*inputs)]
         elif called:
