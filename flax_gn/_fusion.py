@@ -17,14 +17,19 @@ docs/performance.md.
 
 import contextvars
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any
 
 import jax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 
 from flax_gn._problem import is_known
+
+# How jax names the platforms.
+_NAMES = {"cpu": "cpu", "cuda": "gpu", "rocm": "gpu", "tpu": "tpu"}
 
 # Positions that one block of a GPU sums. With fewer, writing and reading the partial
 # sums, 16 bytes per block and channel, adds over 5% to the bytes of a bfloat16 x; with
@@ -58,11 +63,14 @@ def by_platform(
         for name, function in platforms.items()
         if name not in here.excluded
     }
-    if "gpu" in functions:
-        functions["cuda"] = functions["rocm"] = functions.pop("gpu")
     if not functions:
         return default(*args)
     default = _on(_Here(excluded=excluded), default)
+    functions = {
+        platform: functions[name]
+        for platform, name in _NAMES.items()
+        if name in functions
+    }
     return jax.lax.platform_dependent(*args, default=default, **functions)
 
 
@@ -89,6 +97,62 @@ def _on(here, function):
     return traced
 
 
+def barrier(values: Any, *, on: Sequence[str]) -> Any:
+    """`jax.lax.optimization_barrier` in programs for some platforms, else nothing.
+
+    `by_platform` could say it, and jax would trace a function for each platform.
+
+    Args:
+      values: a pytree of arrays.
+      on: "cpu", "gpu" or "tpu".
+    """
+    flat, tree = jax.tree.flatten(values)
+    return jax.tree.unflatten(tree, _barrier_p.bind(*flat, on=tuple(on)))
+
+
+_barrier_p = Primitive("barrier_on")
+_barrier_p.multiple_results = True
+
+
+def _same(*values, on):
+    del on
+    return values
+
+
+def _barrier_jvp(primals, tangents, *, on):
+    tangents = [ad.instantiate_zeros(tangent) for tangent in tangents]
+    return _barrier_p.bind(*primals, on=on), _barrier_p.bind(*tangents, on=on)
+
+
+def _barrier_transpose(cotangents, *_, on):
+    return _barrier_p.bind(*map(ad.instantiate_zeros, cotangents), on=on)
+
+
+def _barrier_batch(values, dims, *, on):
+    return _barrier_p.bind(*values, on=on), dims
+
+
+def _lower_barrier(name, context, *values, on):
+    if name not in on:
+        return values
+    barrier = mlir.lower_fun(
+        lambda *values: jax.lax.optimization_barrier(values), multiple_results=True
+    )
+    return barrier(context, *values)
+
+
+_barrier_p.def_impl(_same)
+_barrier_p.def_abstract_eval(_same)
+ad.primitive_jvps[_barrier_p] = _barrier_jvp
+ad.primitive_transposes[_barrier_p] = _barrier_transpose
+batching.primitive_batchers[_barrier_p] = _barrier_batch
+mlir.register_lowering(_barrier_p, partial(_lower_barrier, None))
+for _platform, _name in _NAMES.items():
+    mlir.register_lowering(
+        _barrier_p, partial(_lower_barrier, _name), platform=_platform
+    )
+
+
 def next_pass(axes: Sequence[int], arrays: Any, coefficients: Any) -> tuple[Any, Any]:
     """Ends a pass over memory: what follows reads ``arrays`` again.
 
@@ -102,20 +166,10 @@ def next_pass(axes: Sequence[int], arrays: Any, coefficients: Any) -> tuple[Any,
     Returns:
       arrays and coefficients.
     """
-    many = block_of(axes, jax.tree.leaves(arrays)[0]) is not None
-    barrier = jax.lax.optimization_barrier
-
-    def gpu(arrays, coefficients):
-        if many:
-            return barrier((arrays, coefficients))
-        return barrier(arrays), coefficients
-
-    def cpu(arrays, coefficients):
-        return barrier((arrays, coefficients))
-
-    return by_platform(
-        arrays, coefficients, cpu=cpu, gpu=gpu, default=lambda *both: both
-    )
+    if block_of(axes, jax.tree.leaves(arrays)[0]) is not None:
+        return barrier((arrays, coefficients), on=("cpu", "gpu"))
+    arrays, coefficients = barrier((arrays, coefficients), on=("cpu",))
+    return barrier(arrays, on=("gpu",)), coefficients
 
 
 def stored(
@@ -131,9 +185,7 @@ def stored(
     few = is_known(*sizes) and math.prod(sizes) <= _FEW_TO_STORE
     if few and not always and x.dtype.itemsize >= 4:
         return coefficients
-    return by_platform(
-        coefficients, cpu=jax.lax.optimization_barrier, default=lambda same: same
-    )
+    return barrier(coefficients, on=("cpu",))
 
 
 def read_again(*arrays: jax.Array) -> Sequence[jax.Array]:
@@ -142,11 +194,7 @@ def read_again(*arrays: jax.Array) -> Sequence[jax.Array]:
     The compiler for 7x kept the activation's derivative in float32: 8|x| backward for
     (2,64,64,960) instead of 5|x|.
     """
-    return by_platform(
-        *arrays,
-        tpu=lambda *same: jax.lax.optimization_barrier(same),
-        default=lambda *same: same,
-    )
+    return barrier(arrays, on=("tpu",))
 
 
 def block_of(axes: Sequence[int], value: jax.Array) -> tuple[int, int] | None:
@@ -158,7 +206,7 @@ def block_of(axes: Sequence[int], value: jax.Array) -> tuple[int, int] | None:
     return _block(tuple(axes), whole, value.shape)
 
 
-@functools.cache
+@cache
 def _block(
     axes: tuple[int, ...], whole: tuple[int, ...], shape: tuple[int, ...]
 ) -> tuple[int, int] | None:

@@ -90,19 +90,20 @@ def _from_rows(problem, x, axis):
     places = np.array(_places(problem, x))
     values = []
     for i, place in enumerate(places):
-        index = [slice(None)] * x.ndim
-        for other, start in zip(problem.reduced, places[i // 3, :-1], strict=True):
-            index[other] = slice(int(start), int(start) + 1)
+        starts, ends = [0] * x.ndim, list(x.shape)
+        for other, start in zip(problem.reduced, places[i // 3], strict=False):
+            starts[other], ends[other] = int(start), int(start) + 1
         position, channel = int(place[problem.reduced.index(axis)]), int(place[-1])
         start = position // _LANES * _LANES
-        index[axis] = slice(start, start + _LANES)
-        row = x[*index]
-        here = np.arange(start, start + row.shape[axis]) == position
+        starts[axis], ends[axis] = start, min(start + _LANES, x.shape[axis])
+        row = jax.lax.slice(x, starts, ends)
+        here = np.arange(start, ends[axis]) == position
         here = np.expand_dims(here, tuple(a for a in range(x.ndim) if a != axis))
         # A sum of one value and zeros, whatever else stands in the row.
         value = jnp.sum(jnp.where(here, row, 0), axis, keepdims=True)
         # Strided slices of x itself would take memory for the gaps.
-        values.append(value[..., channel :: x.shape[-1] // problem.groups])
+        size = x.shape[-1] // problem.groups
+        values.append(jax.lax.slice_in_dim(value, channel, None, size, axis=-1))
     return values
 
 
@@ -114,11 +115,11 @@ def _sliced(problem, x):
     """
     values = []
     for *positions, channel in _places(problem, x):
-        index = [slice(None)] * x.ndim
+        starts, ends, strides = [0] * x.ndim, list(x.shape), [1] * x.ndim
         for axis, position in zip(problem.reduced, positions, strict=True):
-            index[axis] = slice(position, position + 1)
-        index[-1] = slice(channel, None, x.shape[-1] // problem.groups)
-        values.append(x[*index])
+            starts[axis], ends[axis] = position, position + 1
+        starts[-1], strides[-1] = channel, x.shape[-1] // problem.groups
+        values.append(jax.lax.slice(x, starts, ends, strides))
     return values
 
 

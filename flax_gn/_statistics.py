@@ -40,9 +40,13 @@ class Moments(NamedTuple):
     number: jax.Array
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
 def moments(problem: Problem, x: jax.Array, mask: jax.Array | None) -> Moments:
     """The statistics of x, over all devices along the problem's axis_name."""
+    return _jitted(problem, x, mask)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _moments(problem, x, mask):
     if mask is None:
         pilot, count = _pilot_and_count(problem, x)
     else:
@@ -65,11 +69,15 @@ def moments(problem: Problem, x: jax.Array, mask: jax.Array | None) -> Moments:
     return merge_over_devices(problem, Moments(pilot, shift, var, count))
 
 
-@moments.defjvp
+@_moments.defjvp
 def _moments_jvp(problem, primals, tangents):
     value = moments(problem, *primals)
     x, mask = primals
     return value, tangent(problem, x, mask, value, tangents[0])
+
+
+# Traced once for a function and its derivative.
+_jitted = jax.jit(_moments, static_argnums=0)
 
 
 def tangent(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flax_gn import _fusion, _sums
+from flax_gn import _fusion, _pilot, _sums
 from tests import cases, check
 from tests.cases import Case
 
@@ -73,6 +73,55 @@ def test_vmap_forward_mode_and_second_derivatives():
     step = 1e-2
     numeric = (along_second(step) - along_second(-step)) / (2 * step)
     np.testing.assert_allclose(jax.grad(along_second)(0.0), numeric, rtol=2e-2)
+
+
+@pytest.mark.parametrize("lowered_for", ["cpu", "cuda", "rocm", "tpu"])
+@pytest.mark.parametrize("on", [("cpu",), ("gpu",), ("tpu",), ("cpu", "gpu")])
+def test_a_barrier_is_for_some_platforms(on, lowered_for):
+    traced = jax.jit(lambda x: _fusion.barrier((x, -x), on=on)).trace(jnp.ones(3))
+    text = traced.lower(lowering_platforms=(lowered_for,)).as_text()
+    name = "gpu" if lowered_for in ("cuda", "rocm") else lowered_for
+    assert ("optimization_barrier" in text) == (name in on)
+
+
+def test_a_barrier_changes_nothing_under_any_transformation():
+    def f(x, y):
+        a, b = _fusion.barrier((jnp.sin(x), y), on=("cpu",))
+        return jnp.sum(a * jnp.exp(b))
+
+    def plain(x, y):
+        return jnp.sum(jnp.sin(x) * jnp.exp(y))
+
+    x, y = np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32)
+    for transform in (
+        jax.jit,
+        lambda f: jax.grad(f, (0, 1)),
+        jax.vmap,
+        jax.hessian,
+        lambda f: lambda x, y: jax.jvp(f, (x, y), (y, x)),
+    ):
+        jax.tree.map(
+            partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6),
+            transform(f)(x, y),
+            transform(plain)(x, y),
+        )
+
+
+def test_a_function_and_its_derivative_are_traced_together_but_once(monkeypatch):
+    """Tracing is what a network with a norm in fifty places waits for."""
+    traced = []
+    whole = _pilot.ninther
+
+    def ninther(problem, x):
+        traced.append(x.shape)
+        return whole(problem, x)
+
+    monkeypatch.setattr(_pilot, "ninther", ninther)
+    shape = (3, 17, 29, 6)  # of no other test
+    f = cases.function(Case("once", shape, 3), "xla")
+    ones = jnp.ones(6)
+    jax.jit(jax.grad(lambda x: jnp.sum(f(x, ones, ones)))).trace(jnp.ones(shape))
+    assert traced == [shape]
 
 
 @pytest.mark.parametrize(
