@@ -195,7 +195,7 @@ NAMES = (
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_wrong_is_named(name, implementation):
-    @examples(percent=60)
+    @examples(percent=30)
     @hypothesis.given(st.data())
     def run(data):
         shape = data.draw(shapes)

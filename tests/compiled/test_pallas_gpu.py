@@ -1,7 +1,7 @@
 """The GPU kernels under the real compiler: one kernel each way or two, and their bytes.
 
-Every layer of the table, both ways; `pytest tests/compiled --whole-table` compiles them
-in float32 as well. What a multiprocessor is given comes out of NVIDIA's assembler, and
+`pytest tests/compiled --whole-table` compiles every layer; without the option a few
+stand for the rest. What a multiprocessor is given comes out of NVIDIA's assembler, and
 its words on each kernel are written down when they are asked for.
 """
 
@@ -19,7 +19,22 @@ from flax_gn._pallas._gpu.tiles import THREADS
 from tests.compiled.conftest import devices
 
 TABLE = layers.load()
-SOME_IN_FLOAT32 = ("r50_b2_gn2", "sd15_64_320", "fpn_p3", "diffusion_policy")
+# Every activation; kept by one block and by clusters of 2, 4 and 8, streamed, and kept
+# forward alone; few channels and many, few positions, and a number of them that is odd.
+SOME = (
+    "r50_b1_gn2",
+    "r50_b1_gn3_small",
+    "r50_b2_gn2",
+    "sd15_64_320",
+    "sd15_64_960",
+    "sdxl_vae_512_256",
+    "segresnet_l0",
+    "fpn_p5",
+    "box_head",
+    "wav2vec2_conv0",
+    "diffusion_policy",
+)
+SOME_IN_FLOAT32 = ("r50_b2_gn2", "sd15_64_320", "diffusion_policy")
 # x and y; x, dy and dx: what has to be moved, and what is, read twice.
 ARRAYS = {"forward": 2, "backward": 3}
 READ_TWICE = {"forward": 3, "backward": 5}
@@ -31,7 +46,7 @@ BLOCKS_PER_PROCESSOR = 3
 
 
 def _programs(whole):
-    for name in TABLE:
+    for name in TABLE if whole else SOME:
         for dtype in compiled.DTYPES:
             if whole or dtype == "bfloat16" or name in SOME_IN_FLOAT32:
                 yield from ((name, dtype, part) for part in ARRAYS)
@@ -46,6 +61,26 @@ def pytest_generate_tests(metafunc):
 
 def _kernels(made):
     return [kernel for kernel in made.kernels if kernel.opcode == "custom-call"]
+
+
+def _ways(names):
+    """How the kernels take these layers: kept or not, by how many blocks, both ways."""
+    return {
+        (tiles.kept, tiles.shares if tiles.kept else None)
+        for name in names
+        for arrays in ARRAYS.values()
+        for tiles in [_tiles(TABLE[name], arrays, 2)]
+    }
+
+
+def _tiles(layer, arrays, size):
+    return gpu.choose(layer.shape, layer.groups, (size,) * arrays, True)
+
+
+def test_some_stand_for_the_rest():
+    assert _ways(SOME) == _ways(TABLE)
+    activations = [{TABLE[name].activation_name for name in n} for n in (SOME, TABLE)]
+    assert activations[0] == activations[1]
 
 
 @pytest.fixture
@@ -64,7 +99,7 @@ def test_program(made, assembled):
     assert lowered.as_text().count("@mosaic_gpu") > 0
     read = program.read(lowered.compile())
     size = jnp.dtype(dtype).itemsize
-    tiles = gpu.choose(layer.shape, layer.groups, (size,) * ARRAYS[part], True)
+    tiles = _tiles(layer, ARRAYS[part], size)
     assert len(_kernels(read)) == (1 if tiles.kept else 2)
     words = assembled()
     assert len(words) == len(_kernels(read))
