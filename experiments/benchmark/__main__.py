@@ -99,6 +99,12 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--torch-python", help="a Python that can import torch, to compare with torch"
     )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        help="processes that compile for an accelerator, which each has in turn",
+    )
     parser.add_argument("--out", type=pathlib.Path, default="runs/benchmark.json")
     parser.add_argument(
         "--figure",
@@ -130,10 +136,19 @@ def _keep_freed_memory(argv: list[str] | None) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    os.environ.setdefault("KERAS_BACKEND", "jax")
-    from experiments.benchmark import contenders, layers, measure, report, steps
-    from experiments.benchmark.torch_contenders import VARIANTS, Torch
+    import jax
 
+    from experiments.benchmark import (
+        contenders,
+        layers,
+        measure,
+        report,
+        steps,
+        workers,
+    )
+
+    if args.jobs > 1:
+        workers.share_memory()
     table = layers.load()
     layer_ids = args.layers
     if layer_ids is None:
@@ -144,57 +159,62 @@ def _run(args: argparse.Namespace) -> None:
     _check("--dtypes", args.dtypes, measure.DTYPES)
     _check("--modes", args.modes, measure.MODES)
     names = args.contenders or (QUICK_CONTENDERS if args.quick else ["all"])
-    torch_names = list(VARIANTS) if args.torch_python else []
     if list(names) == ["all"]:
         names = list(contenders.ALL)
     _check("--contenders", names, contenders.ALL)
-    chosen = contenders.named(names)
-    for name in sorted(set(names) - {c.name for c in chosen}):
-        print(f"{name}: not installed, left out")
-    torch = Torch(args.torch_python, os.cpu_count() or 1) if torch_names else None
+    usable = {contender.name for contender in contenders.named(names)}
+    for name in sorted(set(names) - usable):
+        print(f"{name}: not installed, or not for this device; left out")
+    if args.jobs > 1 and jax.default_backend() == "cpu":
+        raise SystemExit(
+            "--jobs: expected 1 on a CPU, whose cores are what is timed; got "
+            f"{args.jobs}"
+        )
     cases = [
-        (layer, dtype, mode)
+        workers.Case(layer, dtype, mode)
         for layer_id in layer_ids
         for layer in _variants(table[layer_id], args.activation)
         for dtype in args.dtypes
         for mode in args.modes
     ]
+    seconds = args.seconds or (0.5 if args.quick else 2.0)
+    of_worker = names, seconds, args.torch_python
+    worker = workers.Worker(*of_worker)
     record = records.stamp("dm-haiku", "equinox", "keras") | {
         "command": _command(),
         "allocator": {name: os.environ.get(name) for name in _MALLOC},
-        "torch": torch.version if torch else None,
+        "torch": worker.torch_version,
         "skipped": [],
         "results": [],
         "steps": [],
     }
-    seconds = args.seconds or (0.5 if args.quick else 2.0)
-    for number, (layer, dtype, mode) in enumerate(cases, 1):
-        title = f"{layer.id} {dtype} {mode} {layer.activation_name}"
-        gigabytes = measure.needed_bytes(layer, mode) / 1e9
-        if gigabytes > args.memory:
-            print(f"[{number}/{len(cases)}] {title}: skipped, {gigabytes:.1f} GB")
-            record["skipped"].append(f"{title}: {gigabytes:.1f} GB")
-            continue
-        results = measure.case(
-            layer,
-            dtype,
-            mode,
-            chosen,
-            seconds=seconds,
-            torch=torch,
-            torch_names=torch_names,
-        )
-        record["results"] += [dataclasses.asdict(result) for result in results]
-        print(f"[{number}/{len(cases)}] {title}\n{report.case_lines(results)}")
+    small = []
+    for case in cases:
+        gigabytes = measure.needed_bytes(case.layer, case.mode) / 1e9
+        if gigabytes <= args.memory:
+            small.append(case)
+        else:
+            print(f"{case.title}: skipped, {gigabytes:.1f} GB")
+            record["skipped"].append(f"{case.title}: {gigabytes:.1f} GB")
+    if args.jobs > 1:
+        worker.close()
+        measured = workers.in_processes(args.jobs, small, *of_worker)
+    else:
+        measured = ((case, worker.measure(case)) for case in small)
+    found = {}
+    for number, (case, results) in enumerate(measured, 1):
+        found[case] = [dataclasses.asdict(result) for result in results]
+        print(f"[{number}/{len(small)}] {case.title}\n{report.case_lines(results)}")
+        record["results"] = [row for each in small for row in found.get(each, [])]
         records.write(args.out, record)
-    if torch is not None:
-        torch.close()
+    if args.jobs == 1:
+        worker.close()
     for network in networks:
         for dtype in args.dtypes:
             # A step takes a hundred times as long as a layer.
-            found = steps.case(network, dtype, names, seconds=10 * seconds)
-            record["steps"] += [dataclasses.asdict(result) for result in found]
-            print(f"{network} {dtype}\n{report.step_lines(found)}")
+            timed = steps.case(network, dtype, names, seconds=10 * seconds)
+            record["steps"] += [dataclasses.asdict(result) for result in timed]
+            print(f"{network} {dtype}\n{report.step_lines(timed)}")
             records.write(args.out, record)
     records.write(args.out, record)
     if record["results"]:

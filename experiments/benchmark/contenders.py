@@ -6,6 +6,7 @@ where its package is installed.
 
 import dataclasses
 import importlib.util
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,6 +32,7 @@ class Contender:
       norm: layer -> a function of x (N, *spatial, C), gamma (C,) and beta (C,) that
         normalises and applies the layer's activation.
       package: what must be installed.
+      device: the platform it runs on, as `jax.default_backend` names it; None for any.
       floor_step: set where this is no group norm but a bound on what one could cost;
         then it is the bound on forward and backward together.
     """
@@ -38,11 +40,14 @@ class Contender:
     name: str
     norm: Callable[[layers.Layer], Norm]
     package: str = "jax"
+    device: str | None = None
     floor_step: Callable[[layers.Layer], Step] | None = None
 
     @property
-    def installed(self) -> bool:
-        """Whether its package can be imported."""
+    def usable(self) -> bool:
+        """Whether its package can be imported and the default device can run it."""
+        if self.device not in (None, jax.default_backend()):
+            return False
         return importlib.util.find_spec(self.package) is not None
 
     def step(self, layer: layers.Layer) -> Step:
@@ -137,6 +142,7 @@ def _equinox(layer: layers.Layer) -> Norm:
 
 
 def _keras(layer: layers.Layer) -> Norm:
+    os.environ.setdefault("KERAS_BACKEND", "jax")
     import keras
 
     def apply(x, gamma, beta):
@@ -232,6 +238,8 @@ ALL: dict[str, Contender] = {
     contender.name: contender
     for contender in (
         Contender("flax_gn xla", _flax_gn("xla")),
+        Contender("flax_gn pallas_gpu", _flax_gn("pallas_gpu"), device="gpu"),
+        Contender("flax_gn pallas_tpu", _flax_gn("pallas_tpu"), device="tpu"),
         Contender("flax_gn reference", _flax_gn("reference")),
         Contender("flax.linen", _linen(use_fast_variance=True), "flax"),
         Contender("flax.linen two-pass", _linen(use_fast_variance=False), "flax"),
@@ -249,5 +257,5 @@ ALL: dict[str, Contender] = {
 
 
 def named(names: Sequence[str]) -> list[Contender]:
-    """The contenders of these names that are installed."""
-    return [ALL[name] for name in names if ALL[name].installed]
+    """The contenders of these names that can be used here."""
+    return [ALL[name] for name in names if ALL[name].usable]

@@ -1,9 +1,11 @@
 """One case of the benchmark: a layer, a dtype and a mode, all contenders."""
 
+import contextlib
 import dataclasses
 import functools
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -75,6 +77,7 @@ def case(
     seconds: float,
     torch: Torch | None = None,
     torch_names: Sequence[str] = (),
+    alone: AbstractContextManager[Any] | None = None,
 ) -> list[Result]:
     """Measures all contenders side by side.
 
@@ -86,22 +89,23 @@ def case(
       seconds: time to spend on rounds.
       torch: the worker for ``torch_names``.
       torch_names: variants of torch to interleave.
+      alone: held while anything runs, where other processes have the device too.
     """
-    arguments = inputs(layer, dtype, mode)
-    timer = timing.timer()
-    runs: dict[str, timing.Run] = {}
+    draw = _inputs(layer, dtype, mode)
+    shapes = jax.eval_shape(draw)
+    draw = jax.jit(draw).lower().compile()
+    programs: dict[str, Callable[..., Any]] = {}
     results: dict[str, Result] = {}
     for contender in chosen:
         result = Result(contender.name, layer.id, dtype, mode, layer.activation_name)
         try:
-            compiled, result = _compile(contender, layer, mode, arguments, result)
-            jax.block_until_ready(compiled(*arguments))
-            runs[contender.name] = timer(compiled, arguments)
-        except Exception as error:  # noqa: BLE001  A contender's failure is its result.
-            result = dataclasses.replace(
-                result, error=f"{type(error).__name__}: {error}"[:400]
+            programs[contender.name], result = _compile(
+                contender, layer, mode, shapes, result
             )
+        except Exception as error:  # noqa: BLE001  A contender's failure is its result.
+            result = _failed(result, error)
         results[contender.name] = result
+    others: dict[str, timing.Run] = {}
     for name in torch_names:
         assert torch is not None
         answer = torch.prepare(name, layer, dtype, mode)
@@ -115,10 +119,21 @@ def case(
             error=answer.get("error"),
         )
         if "error" not in answer:
-            runs[name] = functools.partial(torch.run, name)
-    times = timing.run_rounds(runs, seconds=seconds)
-    if torch is not None:
-        torch.forget()
+            others[name] = functools.partial(torch.run, name)
+    timer = timing.timer()
+    runs: dict[str, timing.Run] = {}
+    with alone or contextlib.nullcontext():
+        arguments = draw()
+        own = {name: timer(run, arguments) for name, run in programs.items()}
+        for name, run in (own | others).items():
+            try:
+                run()
+                runs[name] = run
+            except Exception as error:  # noqa: BLE001  Likewise.
+                results[name] = _failed(results[name], error)
+        times = timing.run_rounds(runs, seconds=seconds)
+        if torch is not None:
+            torch.forget()
     return [
         _timed(result, times) if result.contender in times else result
         for result in results.values()
@@ -126,30 +141,38 @@ def case(
 
 
 def inputs(layer: layers.Layer, dtype: str, mode: str) -> tuple[jax.Array, ...]:
-    rng = np.random.default_rng(0)
-    x, dy = (
-        jnp.asarray(rng.standard_normal(layer.shape, np.float32), DTYPES[dtype])
-        for _ in range(2)
-    )
-    gamma, beta = (
-        jnp.asarray(rng.standard_normal(layer.shape[-1], np.float32)) for _ in range(2)
-    )
-    return (x, gamma, beta) if mode == "forward" else (x, gamma, beta, dy)
+    """x, gamma and beta, and for a step dy."""
+    return jax.jit(_inputs(layer, dtype, mode))()
+
+
+def _inputs(layer, dtype, mode):
+    def draw():
+        keys = jax.random.split(jax.random.key(0), 4)
+        x, dy = (jax.random.normal(k, layer.shape).astype(dtype) for k in keys[:2])
+        gamma, beta = (jax.random.normal(k, layer.shape[-1:]) for k in keys[2:])
+        return (x, gamma, beta) if mode == "forward" else (x, gamma, beta, dy)
+
+    return draw
+
+
+def _failed(result: Result, error: Exception) -> Result:
+    message = f"{type(error).__name__}: {error}"[:400]
+    return dataclasses.replace(result, error=message)
 
 
 def _compile(
-    contender: contenders.Contender, layer, mode: str, arguments, result: Result
+    contender: contenders.Contender, layer, mode: str, shapes, result: Result
 ) -> tuple[Callable[..., Any], Result]:
     norm = contender.norm(layer)
     function = norm if mode == "forward" else contender.step(layer)
     began = time.perf_counter()
-    compiled = jax.jit(function).lower(*arguments).compile()
+    compiled = jax.jit(function).lower(*shapes).compile()
     seconds = time.perf_counter() - began
-    x_bytes = arguments[0].nbytes
+    x_bytes = shapes[0].size * shapes[0].dtype.itemsize
     made = program.read(compiled)
     kept = None
     if contender.floor_step is None:
-        _, vjp = jax.eval_shape(lambda *a: jax.vjp(norm, *a), *arguments[:3])
+        _, vjp = jax.eval_shape(lambda *a: jax.vjp(norm, *a), *shapes[:3])
         kept = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(vjp)) / x_bytes
     return compiled, dataclasses.replace(
         result,

@@ -5,6 +5,7 @@ milliseconds of each other see the same machine, and ratios are taken within a r
 """
 
 import dataclasses
+import functools
 import pathlib
 import random
 import statistics
@@ -14,6 +15,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+
+# Bytes; an H200 has 60 MB.
+_MORE_THAN_ANY_CACHE = 256 * 2**20
 
 Run = Callable[[], float]
 
@@ -40,10 +45,7 @@ def run_rounds(
 ) -> dict[str, Times]:
     """Runs every contender once per round until the time is spent.
 
-    Every round has an order of its own, so that none always follows the same other, and
-    each contender runs once before the run that counts, since the threads of the one
-    before still wait for work for a while and its own have gone to sleep: a norm that
-    always came after torch looked 1.4 times slower, and torch on small layers 20 times.
+    Every round has an order of its own, so that none always follows the same other.
 
     Args:
       runs: functions that run once and return the seconds it took.
@@ -59,15 +61,20 @@ def run_rounds(
         if number >= least and time.perf_counter() - began > seconds:
             break
         for name in order.sample(names, len(names)):
-            runs[name]()
             taken[name].append(runs[name]())
     return {name: Times(tuple(values)) for name, values in taken.items()}
 
 
 def on_host(compiled: Callable[..., Any], arguments: tuple[Any, ...]) -> Run:
-    """A run timed by the host's clock, from the call until the output is there."""
+    """A run timed by the host's clock, from the call until the output is there.
+
+    It runs once before that: the threads of the contender before still wait for work
+    for a while and its own have gone to sleep. A norm that always came after torch
+    looked 1.4 times slower, and torch on small layers 20 times.
+    """
 
     def run() -> float:
+        jax.block_until_ready(compiled(*arguments))
         began = time.perf_counter()
         jax.block_until_ready(compiled(*arguments))
         return time.perf_counter() - began
@@ -75,22 +82,42 @@ def on_host(compiled: Callable[..., Any], arguments: tuple[Any, ...]) -> Run:
     return run
 
 
-def on_device(
-    compiled: Callable[..., Any], arguments: tuple[Any, ...], calls: int = 5
-) -> Run:
+def on_device(compiled: Callable[..., Any], arguments: tuple[Any, ...]) -> Run:
     """A run timed by the profiler: the seconds the device itself was busy.
 
-    The host's clock would add the launch, which a training step hides.
+    The host's clock would add the launch, which a training step hides. Before the run
+    something else is read that fills the device's cache, so that every array comes from
+    main memory, as what was computed some layers ago does in training.
     """
 
     def run() -> float:
+        _fill_cache()
         with tempfile.TemporaryDirectory() as folder:
-            with jax.profiler.trace(folder):
-                for _ in range(calls):
-                    jax.block_until_ready(compiled(*arguments))
-            return busy_seconds(pathlib.Path(folder)) / calls
+            with jax.profiler.trace(folder, profiler_options=_device_alone()):
+                jax.block_until_ready(compiled(*arguments))
+            return busy_seconds(pathlib.Path(folder))
 
     return run
+
+
+def _fill_cache() -> None:
+    read, array = _cache_filler()
+    jax.block_until_ready(read(array))
+
+
+@functools.cache
+def _cache_filler() -> tuple[Callable[..., Any], jax.Array]:
+    """Reads, and does not write: what it wrote would be written back during the run."""
+    array = jnp.ones(_MORE_THAN_ANY_CACHE // 4, jnp.float32)
+    return jax.jit(jnp.sum), array
+
+
+def _device_alone() -> jax.profiler.ProfileOptions:
+    """Without Python's calls, which take longer to write down than the run."""
+    options = jax.profiler.ProfileOptions()
+    options.python_tracer_level = 0
+    options.host_tracer_level = 1
+    return options
 
 
 def busy_seconds(folder: pathlib.Path) -> float:
