@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
@@ -65,6 +66,50 @@ def linear_call(
     )
     assert out_tree is not None
     return jax.tree.unflatten(out_tree, flat_out)
+
+
+def jvp_of_moving(
+    function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
+) -> Any:
+    """What `jax.jvp` says of a function's tangent, with respect to what moves alone.
+
+    For rules of a `jax.custom_jvp` with symbolic zeros. The transpose of a barrier,
+    with which passes over memory end, takes no zeros in place of what does not move.
+
+    Args:
+      function: of pytrees.
+      primals: its arguments.
+      tangents: theirs, of which some are `SymbolicZero`.
+    """
+    flat, tree = jax.tree.flatten(tuple(primals))
+    flat_tangents = jax.tree.leaves(tuple(tangents))
+    moving = [i for i, t in enumerate(flat_tangents) if not isinstance(t, SymbolicZero)]
+
+    def of_moving(*values):
+        filled = list(flat)
+        for i, value in zip(moving, values, strict=True):
+            filled[i] = value
+        return function(*jax.tree.unflatten(tree, filled))
+
+    return jax.jvp(
+        of_moving, [flat[i] for i in moving], [flat_tangents[i] for i in moving]
+    )[1]
+
+
+def differentiated_as(plain: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorates a function (static, *pytrees) that has the derivatives of another."""
+
+    def decorate(function):
+        called = jax.custom_jvp(function, nondiff_argnums=(0,))
+
+        def rule(static, primals, tangents):
+            out = jvp_of_moving(partial(plain, static), primals, tangents)
+            return called(static, *primals), out
+
+        called.defjvp(rule, symbolic_zeros=True)
+        return called
+
+    return decorate
 
 
 def _bind(

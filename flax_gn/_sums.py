@@ -39,8 +39,13 @@ _LEFT = 1 << 14
 # Neighbouring channels of a group that a GPU adds before it sums over few positions, as
 # many as take so many bytes in a channel of x. The sums that it then writes and reads
 # again, 16 bytes in all, would be a sixth of a bfloat16 x of 49 positions if each
-# channel had its own. With more positions XLA stores what was added beforehand.
-_TOGETHER, _FEW_BYTES = 8, 200
+# channel had its own. With more positions XLA stores what was added beforehand; and so
+# it does, of two arrays, with more than half as many channels or with few sums.
+_TOGETHER, _FEW_BYTES, _FEWEST_TOGETHER = 8, 200, 16384
+
+# Samples that a GPU sums at once for the gradients of gamma and beta, and how many sums
+# it then writes at least; experiments/decisions/few_positions.py tried others.
+_MOST_SAMPLES, _FEWEST_SUMS = 16, 8192
 
 Formed = tuple[jax.Array, jax.Array]
 
@@ -116,18 +121,28 @@ def _on_gpu(axes, groups, function, *arrays):
 
     def together(*arrays):
         both = jax.lax.complex(*function(*arrays))
+        whole = [a for a in jax.tree.leaves(arrays) if a.shape == both.shape]
         size = math.gcd(both.shape[-1] // groups, _TOGETHER)
+        if len(whole) > 1 and is_known(*both.shape):
+            sums = both.size // math.prod(both.shape[axis] for axis in axes)
+            size = math.gcd(size, _TOGETHER // 2)
+            while size > 1 and sums // size < _FEWEST_TOGETHER:
+                size //= 2
         shape = *both.shape[:-1], both.shape[-1] // size, size
         return folded(spatial_sum(axes, _added(both.reshape(shape))))
 
     x = jax.tree.leaves(arrays)[0]
-    sizes = [x.shape[axis] for axis in axes]
-    few = is_known(*sizes) and math.prod(sizes) * x.dtype.itemsize <= _FEW_BYTES
     split = jax.typeof(x).sharding.spec[-1] is not None
-    if groups is None or split or not few:
+    if groups is None or split or not are_few(axes, x):
         return each(*arrays)
     # A device may have a part of the channels.
     return _sharding.if_xla_may_split(each, together, *arrays)
+
+
+def are_few(axes: Sequence[int], x: jax.Array) -> bool:
+    """Whether sums per channel, over so few positions, weigh beside x on a GPU."""
+    sizes = [x.shape[axis] for axis in axes]
+    return is_known(*sizes) and 0 < math.prod(sizes) * x.dtype.itemsize <= _FEW_BYTES
 
 
 def complex_sum(axes: Sequence[int], both: jax.Array) -> jax.Array:
@@ -146,6 +161,25 @@ def complex_sum(axes: Sequence[int], both: jax.Array) -> jax.Array:
         both = jnp.squeeze(both, axis + 1)
         axes = [other for other in axes if other <= axis]
     return spatial_sum(axes, both)
+
+
+def over_samples(both: jax.Array) -> jax.Array:
+    """Sums (*kept, *positions, C) over all but the channels, on a GPU: (C,).
+
+    Blocks of samples first, as many as leave work for the chip: with fewer sums XLA
+    does not form them in the pass that writes an array of ``both``'s shape.
+    """
+    *rest, channels = both.shape
+    samples = rest[0]
+    size = max(
+        size
+        for size in (1, 2, 4, 8, _MOST_SAMPLES)
+        if size == 1
+        or (samples % size == 0 and samples // size * channels >= _FEWEST_SUMS)
+    )
+    blocks = both.reshape(samples // size, size, *rest[1:], channels)
+    sums = jnp.sum(blocks, tuple(range(1, blocks.ndim - 1)))
+    return jnp.sum(jax.lax.optimization_barrier(sums), 0)
 
 
 def added_sums(

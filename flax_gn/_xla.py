@@ -6,6 +6,7 @@ statistics, and rebuilds everything else from them.
 """
 
 import dataclasses
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -13,8 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from flax_gn import _activations, _fusion, _sharding, _statistics, _sums
-from flax_gn._linear import linear_call
-from flax_gn._problem import Operands, Problem
+from flax_gn._linear import differentiated_as, linear_call
+from flax_gn._problem import Operands, Problem, is_known
 from flax_gn._statistics import Moments, to_channels, where
 
 
@@ -220,6 +221,12 @@ def cotangent(problem, saved: Saved, dy):
     The sums of dz and dz * x_hat per channel serve all three. They are centred:
     sum(dz * x) would lose digits when the mean is large.
     """
+    if _few_for_a_gpu(problem, saved):
+        return _cotangent_of_few(problem, saved, dy)
+    return _cotangent(problem, saved, dy)
+
+
+def _cotangent(problem, saved, dy):
     mask = saved.mask
     next_pass = partial(_fusion.next_pass, problem.reduced)
     stored = partial(_fusion.stored, problem.reduced, saved.x)
@@ -254,6 +261,83 @@ def cotangent(problem, saved: Saved, dy):
         dx.astype(saved.x.dtype),
         sum_to(saved.gamma, sum_dz_x_hat),
         sum_to(saved.beta, sum_dz),
+    )
+
+
+def _few_for_a_gpu(problem, saved: Saved) -> bool:
+    """Whether sums per channel weigh, and are not needed but for gamma and beta.
+
+    An activation that costs more than to read dz would be stored by XLA.
+    """
+    x, kept = saved.x, saved.x.ndim - 1 - len(problem.reduced)
+    return (
+        saved.mask is None
+        and problem.axis_name is None
+        and not any(jax.typeof(x).sharding.spec)
+        and problem.reduced == tuple(range(kept, x.ndim - 1))
+        and is_known(*x.shape)
+        and x.size > 0
+        and all(math.prod(p.shape[:kept]) == 1 for p in saved[1:3] if p is not None)
+        and _sums.are_few(problem.reduced, x)
+        and not _activations.is_heavy(problem.activation, x.ndim)
+    )
+
+
+@differentiated_as(_cotangent)
+def _cotangent_of_few(problem, saved, dy):
+    as_ever = partial(_cotangent, problem)
+
+    def gpu(saved, dy):
+        # Devices that hold parts of the samples would have to exchange them.
+        together = partial(_cotangent_with_parameters, problem)
+        return _sharding.if_xla_may_split(as_ever, together, saved, dy)
+
+    return _fusion.by_platform(saved, dy, gpu=gpu, default=as_ever)
+
+
+def _cotangent_with_parameters(problem, saved: Saved, dy):
+    """`cotangent` on a GPU where positions are few.
+
+    The first pass sums whole groups, and the gradients of gamma and beta are summed in
+    the pass that writes dx: no sum per sample and channel goes through memory
+    (experiments/decisions/few_positions.py).
+    """
+    next_pass = partial(_fusion.next_pass, problem.reduced)
+
+    def of_element(x, dy, coefficients):
+        dz = _dz(problem, x, dy, None, coefficients)
+        g = dz if coefficients.gamma is None else dz * coefficients.gamma
+        return g, g * _x_hat(problem, x, None, coefficients)
+
+    (x, dy), per_group = next_pass((saved.x, dy), group_coefficients(problem, saved))
+    coefficients = _per_channel(problem, saved, per_group)
+    totals = _statistics.group_sums(problem, of_element, x, dy, coefficients)
+    (x, dy), (per_group, totals) = next_pass((x, dy), (per_group, totals))
+    coefficients = _per_channel(problem, saved, per_group)
+    mean, mean_x_hat = (
+        to_channels(total / saved.moments.number, x.shape[-1]) for total in totals
+    )
+    g, _ = of_element(x, dy, coefficients)
+    x_hat = _x_hat(problem, x, None, coefficients)
+    dx = coefficients.rstd * (g - mean - x_hat * mean_x_hat)
+    sum_dz, sum_dz_x_hat = _sums_over_samples(problem, saved, x, dy, per_group)
+    return dx.astype(saved.x.dtype), sum_dz_x_hat, sum_dz
+
+
+def _sums_over_samples(problem, saved, x, dy, per_group):
+    """The gradients of beta and gamma, for a GPU to form in the pass that writes dx."""
+    parameters = saved.gamma, saved.beta
+    # From copies of its own, or XLA would store dz for both.
+    parameters, per_group = jax.lax.optimization_barrier((parameters, per_group))
+    saved = saved._replace(gamma=parameters[0], beta=parameters[1])
+    coefficients = _per_channel(problem, saved, per_group)
+    dz = _dz(problem, x, dy, None, coefficients)
+    both = jax.lax.complex(dz, dz * _x_hat(problem, x, None, coefficients))
+    total = _sums.over_samples(both)
+    sums = jnp.real(total), jnp.imag(total)
+    return (
+        None if p is None else part.reshape(p.shape).astype(p.dtype)
+        for p, part in zip(parameters[::-1], sums, strict=True)
     )
 
 

@@ -168,6 +168,27 @@ MUTATIONS = (
         (DEVICES, "-k", "TestBatch and shard_map"),
     ),
     Mutation(
+        "few positions: the gradients of gamma and beta changed over",
+        "_xla.py",
+        "return dx.astype(saved.x.dtype), sum_dz_x_hat, sum_dz",
+        "return dx.astype(saved.x.dtype), sum_dz, sum_dz_x_hat",
+        ("test_fusion.py", "-k", "gpu and few"),
+    ),
+    Mutation(
+        "few positions: samples of a block left out",
+        "_sums.py",
+        "sums = jnp.sum(blocks, tuple(range(1, blocks.ndim - 1)))",
+        "sums = jnp.sum(blocks[:, 0], tuple(range(1, blocks.ndim - 2)))",
+        ("test_fusion.py", "-k", "gpu and few"),
+    ),
+    Mutation(
+        "few positions: gamma shared by all samples though it is not",
+        "_xla.py",
+        "and all(math.prod(p.shape[:kept]) == 1 for p in saved[1:3] if p is not None)",
+        "",
+        ("test_fusion.py", "-k", "gpu and few_per_sample"),
+    ),
+    Mutation(
         "positions that are left over left out on a CPU",
         "_sums.py",
         "    if rest:\n",

@@ -26,6 +26,19 @@ LARGE = [
     Case("no_split", (2, 509, 6), 2),
 ]
 
+# Few enough for the gradients of gamma and beta to be summed in the last pass.
+FEW = [
+    Case("few", (12, 3, 2, 16), 2, activation="relu"),
+    Case("few_bfloat16", (4, 7, 7, 8), 1, "bfloat16"),
+    Case("few_instances", (4, 2, 6), 6),
+    Case("few_no_gamma", (5, 4, 8), 2, gamma="none", activation="relu"),
+    Case("few_no_affine", (4, 4, 8), 2, gamma="none", beta="none"),
+    Case("few_per_sample", (4, 4, 8), 2, gamma="sample", mean=1e4),
+    Case("few_and_two_kept", (2, 4, 3, 2, 8), 2, reduction_axes=(2, 3, 4), mean=1e4),
+    Case("few_of_a_gap", (4, 3, 3, 8), 2, reduction_axes=(1, 3)),
+    Case("few_bfloat16_parameters", (8, 4, 8), 4, parameter_dtype="bfloat16"),
+]
+
 
 @pytest.fixture(params=["cpu", "gpu", "tpu"])
 def platform(request, monkeypatch):
@@ -36,13 +49,15 @@ def platform(request, monkeypatch):
 
     monkeypatch.setattr(_fusion, "by_platform", by_platform)
     monkeypatch.setattr(_sums, "_LEFT", 0)
+    monkeypatch.setattr(_sums, "_FEWEST_SUMS", 1)
+    monkeypatch.setattr(_sums, "_FEWEST_TOGETHER", 1)
     jax.clear_caches()
     yield
     jax.clear_caches()
 
 
 @pytest.mark.usefixtures("platform")
-@pytest.mark.parametrize(**cases.named([*LARGE, *cases.FEATURES]))
+@pytest.mark.parametrize(**cases.named([*LARGE, *FEW, *cases.FEATURES]))
 def test_values_and_gradients(case):
     data = cases.inputs(case)
     with cases.precision(case.dtype, case.parameter_dtype):
@@ -53,9 +68,14 @@ def test_values_and_gradients(case):
 
 
 @pytest.mark.usefixtures("platform")
-def test_vmap_forward_mode_and_second_derivatives():
-    x = jnp.asarray(np.random.default_rng(0).standard_normal((3, 1, 20, 40, 4)), "f4")
-    f = cases.function(Case("plain", x.shape[1:], 2, activation="silu"), "xla")
+@pytest.mark.parametrize(
+    ("shape", "activation"),
+    [((1, 20, 40, 4), "silu"), ((4, 4, 5, 4), None)],
+    ids=["many_positions", "few_positions"],
+)
+def test_vmap_forward_mode_and_second_derivatives(shape, activation):
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((3, *shape)), "f4")
+    f = cases.function(Case("plain", shape, 2, activation=activation), "xla")
     gamma, beta = jnp.array([1.0, 2.0, 0.5, -1.0]), jnp.zeros(4)
 
     def loss(x):

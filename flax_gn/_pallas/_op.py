@@ -14,10 +14,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 
 from flax_gn import _pilot, _sharding, _statistics, _sums, _xla
-from flax_gn._linear import linear_call
+from flax_gn._linear import jvp_of_moving, linear_call
 from flax_gn._pallas import _platform
 from flax_gn._problem import Operands, Problem
 from flax_gn._statistics import Moments
@@ -300,24 +299,8 @@ def _means(problem, saved, totals):
 
 
 def _backward_jvp(kernels, problem, primals, tangents):
-    """By XLA, with respect to what moves.
-
-    The transpose of a barrier, which XLA's passes end with, takes no zeros in place of
-    what does not.
-    """
-    flat, tree = jax.tree.flatten(primals)
-    flat_tangents = jax.tree.leaves(tangents)
-    moving = [i for i, t in enumerate(flat_tangents) if not isinstance(t, SymbolicZero)]
-
-    def of_moving(*values):
-        filled = list(flat)
-        for i, value in zip(moving, values, strict=True):
-            filled[i] = value
-        return _xla.cotangent(problem, *jax.tree.unflatten(tree, filled))
-
-    _, out = jax.jvp(
-        of_moving, [flat[i] for i in moving], [flat_tangents[i] for i in moving]
-    )
+    """By XLA."""
+    out = jvp_of_moving(partial(_xla.cotangent, problem), primals, tangents)
     return backward(kernels, problem, *primals), out
 
 

@@ -1,7 +1,6 @@
 """The record is whole and meets the bars, and the bars see each number."""
 
 import dataclasses
-import math
 
 import pytest
 
@@ -30,12 +29,10 @@ def test_the_record_meets_the_bars():
         assert not row.relayout, row
 
 
-def test_only_layers_of_few_positions_move_more_on_a_gpu():
+def test_only_two_small_layers_move_more_on_a_gpu():
     moving = [r for r in OURS if r.moved > limits.GPU_MOVED[r.name] * r.x]
-    positions = [
-        math.prod(TABLE[r.layer].shape[1:-1]) for r in moving if r.target == "h100"
-    ]
-    assert max(positions) <= 64  # as docs/performance.md says
+    found = {r.layer for r in moving if r.target == "h100"}
+    assert found == {"diffusion_policy", "sd15_8_2560"}  # as docs/performance.md says
 
 
 @pytest.mark.parametrize("name", ["kernels", "moved", "largest", "scratch"])
