@@ -33,8 +33,8 @@ ROW = {name: row for row, names in enumerate(ORDER) for name in names}
 # numpy and jaxlib come with jax, which is built on them.
 FOREIGN = {"flax", "jax", "jaxlib", "numpy"}
 
-# Looks at the kernels by themselves, which no call of the op shows.
-INSIDE = {"experiments.benchmark.schedule"}
+# Look at the kernels by themselves, which no call of the op shows.
+INSIDE = {"experiments.benchmark.kernels", "experiments.benchmark.schedule"}
 
 LONGEST = {"flax_gn": 400, "experiments": 450}
 

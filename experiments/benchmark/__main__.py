@@ -3,6 +3,7 @@ r"""How fast is group norm, against everything a user would pick instead?
     python -m experiments.benchmark --quick
     python -m experiments.benchmark --layers sd15_64_320 --contenders all
     python -m experiments.benchmark --layers --networks all
+    python -m experiments.benchmark --activation with --jobs 12 --memory 10
     python -m experiments.benchmark --figure docs/benchmark.png \
         --tables README.md docs/performance.md
 
@@ -48,12 +49,12 @@ def main(argv: list[str] | None = None) -> None:
     if args.figure is not None:
         from experiments.benchmark import report
 
-        print(f"wrote {report.figure(report.RESULTS / 'cpu.json', args.figure)}")
+        print(f"wrote {report.figure(report.RESULTS / args.record, args.figure)}")
     if args.tables:
-        from experiments.benchmark import report
+        from experiments.benchmark import tables
 
         for page in args.tables:
-            report.write_tables(page)
+            tables.write(page)
     if args.figure is not None or args.tables:
         return
     _keep_freed_memory(argv)
@@ -110,7 +111,12 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "--figure",
         type=pathlib.Path,
         metavar="PNG",
-        help="draw the committed record of layers",
+        help="draw a committed record of layers",
+    )
+    parser.add_argument(
+        "--record",
+        default="cpu.json",
+        help="its name, for --figure (default: cpu.json)",
     )
     parser.add_argument(
         "--tables",

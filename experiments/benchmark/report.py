@@ -6,7 +6,6 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from experiments import markers
 from experiments.benchmark import contenders
 from experiments.benchmark.measure import Result
 from experiments.benchmark.steps import StepResult
@@ -15,6 +14,7 @@ RESULTS = pathlib.Path(__file__).with_name("results")
 _FLOORS = {name for name, one in contenders.ALL.items() if one.floor_step is not None}
 # Close to one that is drawn, or dominated by it.
 _NOT_DRAWN = {"flax_gn reference", "flax.linen two-pass", "scale and shift"}
+TITLES = {"forward": "forward", "step": "forward + backward"}
 Row = dict[str, Any]
 
 
@@ -115,18 +115,21 @@ def figure(path: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
     found = groups(record)
     panels = sorted({(mode, dtype) for _, mode, dtype in found})
     names = [name for name in _names(found) if name not in _NOT_DRAWN]
+    # A panel may lack some, which took too much memory.
+    cases = list(
+        dict.fromkeys((r["layer"], r["activation"]) for r in record["results"])
+    )
+    rows = (len(panels) + 1) // 2
     fig, axes = plt.subplots(
-        (len(panels) + 1) // 2,
+        rows,
         2,
-        figsize=(9, 9),
+        figsize=(9, 1.5 + rows * max(3.5, 0.12 * len(cases))),
         sharey=True,
         layout="constrained",
         squeeze=False,
     )
     styles = ["o-", "s--", "^:", "x-.", "d-", "v--", "+:", "*-.", "p-", "h--", "<:"]
     for ax, (mode, dtype) in zip(axes.flat, panels, strict=False):
-        rows = found[names[0], mode, dtype]
-        cases = [(row["layer"], row["activation"]) for row in rows]
         for number, name in enumerate(names):
             ratios = {
                 (row["layer"], row["activation"]): row["times_linen"]
@@ -141,14 +144,15 @@ def figure(path: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
                 linewidth=0.8,
             )
         ax.axvline(1, color="black", linewidth=1)
-        ax.set_xscale("log")
+        ax.set_xscale("log", base=2)
+        ax.xaxis.set_major_formatter("{x:g}")
         ax.set_yticks(range(len(cases)))
         labels = [f"{a} + {b}" if b != "none" else a for a, b in cases]
         ax.set_yticklabels(labels, fontsize=6)
         ax.set_xlabel("times as fast as flax.linen")
         ax.set_title(f"{mode}, {dtype}", fontsize=9)
         ax.grid(alpha=0.3, which="both")
-    fig.suptitle(_machine(record), fontsize=8)
+    fig.suptitle(machine(record), fontsize=8)
     fig.legend(
         *axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncol=4
     )
@@ -157,7 +161,8 @@ def figure(path: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
     return out
 
 
-def _machine(record: Row) -> str:
+def machine(record: Row) -> str:
+    """Where and when a record was made, in a line."""
     return (
         f"{record['processor']}, {record['cores']} cores, {record['device']}; "
         f"jax {record['versions']['jax']}, flax {record['versions']['flax']}; "
@@ -173,10 +178,9 @@ def readme_table(record: Row) -> str:
         for dtype in ("float32", "bfloat16")
         for mode in ("forward", "step")
     ]
-    titles = {"forward": "forward", "step": "forward + backward"}
     lines = [
         "| times as fast as flax.linen | "
-        + " | ".join(f"{titles[mode]}, {dtype}" for mode, dtype in columns)
+        + " | ".join(f"{TITLES[mode]}, {dtype}" for mode, dtype in columns)
         + " |",
         "|---|" + "---:|" * len(columns),
     ]
@@ -197,7 +201,7 @@ def readme_table(record: Row) -> str:
     cases = len({(r["layer"], r["activation"]) for r in record["results"]})
     source = (
         f"Geometric mean over {cases} layers, with the least and the most. "
-        f"{_machine(record)}; `{record['command']}`."
+        f"{machine(record)}; `{record['command']}`."
     )
     return "\n".join([*lines, "", source])
 
@@ -220,20 +224,10 @@ def steps_table(record: Row) -> str:
         }
         cells = [_step_cell(found.get(column)) for column in columns]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", f"{_machine(record)}; `{record['command']}`."])
+    return "\n".join([*lines, "", f"{machine(record)}; `{record['command']}`."])
 
 
 def _step_cell(row: Row | None) -> str:
     if row is None:
         return "-"
     return f"{row['times_linen']:.2f}; {row['kept'] / 1e6:.0f}"
-
-
-def write_tables(page: pathlib.Path) -> None:
-    """Rewrites a page's tables from the committed CPU records.
-
-    The page has markers for "benchmark", the layers, and may have some for "steps".
-    """
-    markers.replace(page, "benchmark", readme_table(load(RESULTS / "cpu.json")))
-    if "<!-- steps:begin -->" in page.read_text():
-        markers.replace(page, "steps", steps_table(load(RESULTS / "cpu_steps.json")))
