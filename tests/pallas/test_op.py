@@ -44,14 +44,34 @@ def name(request):
         yield request.param
 
 
+# A simulated GPU takes a quarter of a minute for 32 samples of one position, and half a
+# minute for a thousand positions; test_gpu_kernels has it take few of either.
+LONG = {"long", "axes_channel_alone", "wide"}
+# What tells these from others is none of a kernel's business, or test_gpu_kernels has
+# it: one group, and as many as channels.
+LIKE_OTHERS = {
+    "2d_1_groups",
+    "2d_instance",
+    "3d_1_groups",
+    "3d_12_groups",
+    "4d_1_groups",
+    "4d_8_groups",
+    "4d_square",
+    "axes_unordered",
+    "axes_whole_batch",
+    "keras_eps",
+    "large_eps",
+}
+
+
 def _taken(name):
     """All cases but small copies of layers: tests/compiled takes the layers' own sizes.
 
-    A simulated GPU takes a quarter of a minute for 32 samples of one position, and half
-    a minute for a thousand positions; test_gpu_kernels has it take few of either.
+    A simulated GPU takes one of those that are much the same.
     """
-    long = {"long", "axes_channel_alone"} if name == GPU else set()
-    left_out = long | {case.name for case in LAYERS}
+    left_out = {case.name for case in LAYERS}
+    if name == GPU:
+        left_out |= LONG | LIKE_OTHERS
     cases = [case for case in BY_NAME.values() if case.name not in left_out]
     return cases_named([case for case in cases if not _refused(name, case)])
 
