@@ -1,9 +1,9 @@
 """Where kernels are known to be faster than XLA, by records that are committed.
 
-None is: on an H100 the kernels are no faster (experiments/benchmark/results/h100.json),
-and on a TPU they have not run. It takes a record of `python -m experiments.benchmark`,
-and an entry for what the record shows. Which platform a program is for is found out
-when it is lowered.
+None is: on an H100 they are slower in every step, if not in every forward pass
+(experiments/benchmark/results/h100.json), and on a TPU they have not run. It takes a
+record of `python -m experiments.benchmark`, and an entry for what the record shows.
+Which platform a program is for is found out when it is lowered.
 """
 
 import dataclasses
