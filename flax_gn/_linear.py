@@ -85,14 +85,23 @@ def jvp_of_moving(
     flat_tangents = jax.tree.leaves(tuple(tangents))
     moving = [i for i, t in enumerate(flat_tangents) if not isinstance(t, SymbolicZero)]
 
+    def of_flat(*flat):
+        return function(*jax.tree.unflatten(tree, flat))
+
+    return _tangent_along(of_flat, flat, flat_tangents, moving)
+
+
+def _tangent_along(function, primals, tangents, moving):
+    """That of a function of arrays, with respect to those at some places."""
+
     def of_moving(*values):
-        filled = list(flat)
+        filled = list(primals)
         for i, value in zip(moving, values, strict=True):
             filled[i] = value
-        return function(*jax.tree.unflatten(tree, filled))
+        return function(*filled)
 
     return jax.jvp(
-        of_moving, [flat[i] for i in moving], [flat_tangents[i] for i in moving]
+        of_moving, [primals[i] for i in moving], [tangents[i] for i in moving]
     )[1]
 
 
@@ -165,19 +174,10 @@ def _jvp(primals, tangents, *, jaxpr, function, transpose, split):
     moving = [i for i, t in enumerate(residual_tangents) if type(t) is not ad.Zero]
     if moving:
 
-        def of_moving(*values):
-            filled = list(residuals)
-            for i, value in zip(moving, values, strict=True):
-                filled[i] = value
-            return jaxpr_as_fun(jaxpr)(*filled, *linear)
+        def of_residuals(*residuals):
+            return jaxpr_as_fun(jaxpr)(*residuals, *linear)
 
-        terms.append(
-            jax.jvp(
-                of_moving,
-                [residuals[i] for i in moving],
-                [residual_tangents[i] for i in moving],
-            )[1]
-        )
+        terms.append(_tangent_along(of_residuals, residuals, residual_tangents, moving))
     return out, [sum(term[1:], term[0]) for term in zip(*terms, strict=True)]
 
 

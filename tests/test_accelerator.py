@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.benchmark import layers
+from experiments.benchmark import layers, measure
 from flax_gn import group_norm
 from tests import tolerances
 
@@ -40,10 +40,8 @@ def _function(layer, implementation, **options):
 
 
 def _inputs(layer, dtype):
-    keys = jax.random.split(jax.random.key(0), 4)
-    x, dy = (jax.random.normal(key, layer.shape) for key in keys[:2])
-    gamma, beta = (jax.random.normal(key, layer.shape[-1:]) for key in keys[2:])
-    x, dy = (MEAN + x).astype(dtype), dy.astype(dtype)
+    x, gamma, beta, dy = measure.inputs(layer, dtype, "step")
+    x = MEAN + x
     if layer.activation_name == "relu":
         # Rounding decides on which side of its kink a value is that close to it.
         z = _function(layer, "xla", activation=None, dtype=jnp.float32)(x, gamma, beta)

@@ -29,12 +29,8 @@ def table(record: report.Row) -> str:
             else:
                 name = "kept by a cluster of blocks"
             ratios[name][mode, dtype].append(1 / row["times_xla"])
-    lines = [
-        "| x is | "
-        + " | ".join(f"{report.TITLES[mode]}, {dtype}" for mode, dtype in columns)
-        + " |",
-        "|---|" + "---:|" * len(columns),
-    ]
+    titles = [f"{report.TITLES[mode]}, {dtype}" for mode, dtype in columns]
+    lines = report.head("x is", titles)
     for name, found_ratios in ratios.items():
         cells = [
             f"{report.geometric_mean(r):.2f} ({min(r):.2f} to {max(r):.2f}; {len(r)})"

@@ -103,7 +103,7 @@ def case(
                 contender, layer, mode, shapes, result
             )
         except Exception as error:  # noqa: BLE001  A contender's failure is its result.
-            result = _failed(result, error)
+            result = failed(result, error)
         results[contender.name] = result
     others: dict[str, timing.Run] = {}
     for name in torch_names:
@@ -130,7 +130,7 @@ def case(
                 run()
                 runs[name] = run
             except Exception as error:  # noqa: BLE001  Likewise.
-                results[name] = _failed(results[name], error)
+                results[name] = failed(results[name], error)
         times = timing.run_rounds(runs, seconds=seconds)
         if torch is not None:
             torch.forget()
@@ -155,7 +155,8 @@ def _inputs(layer, dtype, mode):
     return draw
 
 
-def _failed(result: Result, error: Exception) -> Result:
+def failed[T: Any](result: T, error: Exception) -> T:
+    """A result, of a layer or of a step, with the error in place of a time."""
     message = f"{type(error).__name__}: {error}"[:400]
     return dataclasses.replace(result, error=message)
 

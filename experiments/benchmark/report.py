@@ -170,6 +170,12 @@ def machine(record: Row) -> str:
     )
 
 
+def head(first: str, titles: Sequence[str]) -> list[str]:
+    """The head of a table: words, and columns of numbers."""
+    names = " | ".join([first, *titles])
+    return [f"| {names} |", "|---|" + "---:|" * len(titles)]
+
+
 def readme_table(record: Row) -> str:
     """The README's performance table."""
     found = groups(record)
@@ -178,12 +184,8 @@ def readme_table(record: Row) -> str:
         for dtype in ("float32", "bfloat16")
         for mode in ("forward", "step")
     ]
-    lines = [
-        "| times as fast as flax.linen | "
-        + " | ".join(f"{TITLES[mode]}, {dtype}" for mode, dtype in columns)
-        + " |",
-        "|---|" + "---:|" * len(columns),
-    ]
+    titles = [f"{TITLES[mode]}, {dtype}" for mode, dtype in columns]
+    lines = head("times as fast as flax.linen", titles)
     for name in _names(found):
         cells = []
         for mode, dtype in columns:
@@ -210,12 +212,9 @@ def steps_table(record: Row) -> str:
     """Whole training steps: time, and memory kept for the backward pass."""
     rows = [row for row in record["steps"] if row["seconds"] is not None]
     columns = list(dict.fromkeys((row["network"], row["dtype"]) for row in rows))
-    lines = [
-        "| step: times as fast as flax.linen; MB kept for the backward pass | "
-        + " | ".join(f"{network}, {dtype}" for network, dtype in columns)
-        + " |",
-        "|---|" + "---:|" * len(columns),
-    ]
+    titles = [f"{network}, {dtype}" for network, dtype in columns]
+    first = "step: times as fast as flax.linen; MB kept for the backward pass"
+    lines = head(first, titles)
     for name in dict.fromkeys(row["contender"] for row in rows):
         found = {
             (row["network"], row["dtype"]): row

@@ -159,8 +159,7 @@ def case(
             jax.block_until_ready(compiled(*arguments))
             runs[name] = timer(compiled, arguments)
         except Exception as error:  # noqa: BLE001  A contender's failure is its result.
-            message = f"{type(error).__name__}: {error}"[:400]
-            result = dataclasses.replace(result, error=message)
+            result = measure.failed(result, error)
         results[name] = result
     times = timing.run_rounds(runs, seconds=seconds, least=5)
     linen = times.get("flax.linen")

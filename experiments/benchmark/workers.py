@@ -89,12 +89,13 @@ def in_processes(
 ) -> Iterator[tuple[Case, list[measure.Result]]]:
     """Measures cases in so many processes, as they come.
 
+    On a device `share_memory` comes before.
+
     Args:
       number: of processes.
       cases: to measure.
       *of_worker: what `Worker` takes.
     """
-    share_memory()
     # A process that has begun to use a GPU cannot be forked.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(

@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments import records
-from experiments.benchmark import compiled, layers, program, targets, timing
+from experiments.benchmark import compiled, layers, measure, program, targets, timing
 
 LAYERS = ("r50_b4_gn2", "r50_b4_gn3", "box_head", "sd15_8_2560", "diffusion_policy")
 EPS = 1e-5
@@ -100,10 +100,9 @@ def moved(layer: layers.Layer, dtype: Any, together: int, samples: int) -> float
 
 def _arguments(layer, dtype):
     """x, dy, gamma, beta, mean and variance."""
-    keys = jax.random.split(jax.random.key(0), 4)
-    x, dy = (jax.random.normal(key, layer.shape).astype(dtype) for key in keys[:2])
+    x, gamma, beta, dy = measure.inputs(layer, dtype, "step")
     ones = (1,) * (len(layer.shape) - 1)
-    gamma, beta = (jax.random.normal(key, (*ones, layer.shape[-1])) for key in keys[2:])
+    gamma, beta = (v.reshape(*ones, -1) for v in (gamma, beta))
     statistics = layer.shape[0], *ones[1:], layer.groups
     return x, dy, gamma, beta, jnp.zeros(statistics), jnp.ones(statistics)
 
@@ -131,8 +130,8 @@ def _time_row(layer, dtype, grid):
     x, dy, gamma, beta, *_ = arguments
     norm = compiled.NORMS["xla"](layer)
     gamma, beta = gamma.reshape(-1), beta.reshape(-1)
-    _, vjp = jax.jit(functools.partial(jax.vjp, norm))(x, gamma, beta)
     with _sums_per_channel():
+        _, vjp = jax.jit(functools.partial(jax.vjp, norm))(x, gamma, beta)
         backward = jax.jit(lambda vjp, dy: vjp(dy)).lower(vjp, dy).compile()
     runs = {"sums": timing.on_device(backward, (vjp, dy))}
     for each in grid:

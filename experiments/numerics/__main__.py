@@ -13,7 +13,6 @@ the record, the plot and the tables; the third makes tables and plot anew from a
 
 import argparse
 import dataclasses
-import os
 import pathlib
 
 from experiments import records
@@ -22,8 +21,6 @@ from experiments import records
 def main(argv: list[str] | None = None) -> None:
     """Measures, or takes a record; writes what is asked for."""
     args = _parse(argv)
-    # Before keras is imported.
-    os.environ.setdefault("KERAS_BACKEND", "jax")
     from experiments.numerics import report
 
     if args.record is not None:

@@ -39,8 +39,7 @@ def test_the_swapped_norms_compute_the_same_step(network):
 
 
 def test_every_contender_is_timed_and_the_floors_of_layers_are_left_out(network):
-    usable = [name for name, contender in contenders.ALL.items() if contender.usable]
-    results = steps.case(network, "float32", usable, seconds=0)
+    results = steps.case(network, "float32", list(contenders.ALL), seconds=0)
     errors = {result.contender: result.error for result in results if result.error}
     assert not errors
     names = [result.contender for result in results]
