@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from flax_gn import _fusion, _pilot, _sums
+from flax_gn import _fold, _fusion, _pilot, _sums
 from flax_gn._linear import linear_call
 from flax_gn._problem import Problem, is_known
 
@@ -137,7 +137,7 @@ def _masked_pilot_and_count(problem, x, mask):
     count = group_sum(problem, kept.astype(x.dtype))
     low = jnp.where(kept, x, jnp.inf)
     low = jnp.min(low, problem.reduced, keepdims=True, initial=jnp.inf)
-    low = jnp.where(count > 0, jnp.min(_sums.split(problem.groups, low), -1), 0)
+    low = jnp.where(count > 0, jnp.min(_fold.split(problem.groups, low), -1), 0)
     above = where(mask, x - to_channels(low, x.shape[-1]))
     return low + group_sum(problem, above) / jnp.maximum(count, 1), count
 
@@ -224,7 +224,7 @@ def _parts_of_own_groups(problem, rows):
 def group_sum(problem: Problem, value: jax.Array) -> jax.Array:
     """Sum over the reduced axes and the channels of each group: (*kept, 1, ..., G)."""
     per_channel = _sums.spatial_sum(problem.reduced, value)
-    return _sums.sum_last(_sums.split(problem.groups, per_channel))
+    return _fold.sum_last(_fold.split(problem.groups, per_channel))
 
 
 def group_sums(

@@ -2,7 +2,8 @@
 
 GPU: XLA gives a sum over all positions few blocks, so it goes in two steps, blocks of
 positions first, for many to share the work. Two sums over the same values are one sum
-of complex numbers: what both need would otherwise count as needed by two.
+of complex numbers: what both need would otherwise count as needed by two. Of few
+positions whole groups are summed otherwise, in `_rows`.
 
 CPU: XLA gives each sum a pass of its own, and is slow at sums of what is computed from
 an array rather than of the array. It is good at loops over elements. So parts of the
@@ -20,12 +21,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from flax_gn import _fusion, _sharding
+from flax_gn import _fold, _fusion, _rows, _sharding
 from flax_gn._problem import is_known
-
-# Channels of a group that are added one by one; a kernel per add costs more than a
-# reduction's own kernel from there on.
-_MOST_ADDED = 128
 
 # Parts of an array that are added in one loop: with fewer, more is written and read
 # again. Parts whose distance is a multiple of the page are kept in the same places of a
@@ -36,18 +33,7 @@ _MANY, _PAGE, _WAYS = 16, 4096, 8
 # they save.
 _LEFT = 1 << 14
 
-# Neighbouring channels of a group that a GPU adds before it sums over few positions, as
-# many as take so many bytes in a channel of x. The sums that it then writes and reads
-# again, 16 bytes in all, would be a sixth of a bfloat16 x of 49 positions if each
-# channel had its own. With more positions XLA stores what was added beforehand; and so
-# it does, of two arrays, with more than half as many channels or with few sums.
-_TOGETHER, _FEW_BYTES, _FEWEST_TOGETHER = 8, 200, 16384
-
-# Samples that a GPU sums at once for the gradients of gamma and beta, and how many sums
-# it then writes at least; experiments/decisions/few_positions.py tried others.
-_MOST_SAMPLES, _FEWEST_SUMS = 16, 8192
-
-Formed = tuple[jax.Array, jax.Array]
+Formed = _fold.Formed
 
 
 def spatial_sum(axes: Sequence[int], value: jax.Array) -> jax.Array:
@@ -93,7 +79,7 @@ def _sums_jvp(axes, groups, function, primals, tangents):
 
 def _plain(axes, groups, function, *arrays):
     a, b = function(*arrays)
-    return fold(groups, spatial_sum(axes, a), spatial_sum(axes, b))
+    return _fold.fold(groups, spatial_sum(axes, a), spatial_sum(axes, b))
 
 
 def _on_cpu(axes, groups, function, *arrays):
@@ -109,40 +95,22 @@ def _on_cpu(axes, groups, function, *arrays):
         both = _sharding.if_xla_may_split(in_two_passes, added, *arrays)
     else:
         both = in_two_passes(*arrays)
-    return fold(groups, *both)
+    return _fold.fold(groups, *both)
 
 
 def _on_gpu(axes, groups, function, *arrays):
-    def folded(total):
-        return fold(groups, jnp.real(total), jnp.imag(total))
-
     def each(*arrays):
-        return folded(complex_sum(axes, jax.lax.complex(*function(*arrays))))
+        total = complex_sum(axes, jax.lax.complex(*function(*arrays)))
+        return _fold.fold(groups, jnp.real(total), jnp.imag(total))
 
-    def together(*arrays):
-        both = jax.lax.complex(*function(*arrays))
-        whole = [a for a in jax.tree.leaves(arrays) if a.shape == both.shape]
-        size = math.gcd(both.shape[-1] // groups, _TOGETHER)
-        if len(whole) > 1 and is_known(*both.shape):
-            sums = both.size // math.prod(both.shape[axis] for axis in axes)
-            size = math.gcd(size, _TOGETHER // 2)
-            while size > 1 and sums // size < _FEWEST_TOGETHER:
-                size //= 2
-        shape = *both.shape[:-1], both.shape[-1] // size, size
-        return folded(spatial_sum(axes, _added(both.reshape(shape))))
-
-    x = jax.tree.leaves(arrays)[0]
-    split = jax.typeof(x).sharding.spec[-1] is not None
-    if groups is None or split or not are_few(axes, x):
+    if groups is None:
         return each(*arrays)
-    # A device may have a part of the channels.
-    return _sharding.if_xla_may_split(each, together, *arrays)
-
-
-def are_few(axes: Sequence[int], x: jax.Array) -> bool:
-    """Whether sums per channel, over so few positions, weigh beside x on a GPU."""
-    sizes = [x.shape[axis] for axis in axes]
-    return is_known(*sizes) and 0 < math.prod(sizes) * x.dtype.itemsize <= _FEW_BYTES
+    rows = _rows.number(axes, groups, jax.tree.leaves(arrays)[0])
+    if rows is None:
+        return each(*arrays)
+    # A device may have a part of the positions or channels.
+    in_rows = functools.partial(_rows.sums, rows, axes, groups, function)
+    return _sharding.if_xla_may_split(each, in_rows, *arrays)
 
 
 def complex_sum(axes: Sequence[int], both: jax.Array) -> jax.Array:
@@ -161,25 +129,6 @@ def complex_sum(axes: Sequence[int], both: jax.Array) -> jax.Array:
         both = jnp.squeeze(both, axis + 1)
         axes = [other for other in axes if other <= axis]
     return spatial_sum(axes, both)
-
-
-def over_samples(both: jax.Array) -> jax.Array:
-    """Sums (*kept, *positions, C) over all but the channels, on a GPU: (C,).
-
-    Blocks of samples first, as many as leave work for the chip: with fewer sums XLA
-    does not form them in the pass that writes an array of ``both``'s shape.
-    """
-    *rest, channels = both.shape
-    samples = rest[0]
-    size = max(
-        size
-        for size in (1, 2, 4, 8, _MOST_SAMPLES)
-        if size == 1
-        or (samples % size == 0 and samples // size * channels >= _FEWEST_SUMS)
-    )
-    blocks = both.reshape(samples // size, size, *rest[1:], channels)
-    sums = jnp.sum(blocks, tuple(range(1, blocks.ndim - 1)))
-    return jnp.sum(jax.lax.optimization_barrier(sums), 0)
 
 
 def added_sums(
@@ -223,7 +172,7 @@ def _added_parts(axes, function, arrays):
 
     # Traced for one part.
     function = jax.jit(function, inline=True)
-    first = _tree_sum([function(*part(i * size, size)) for i in range(number)])
+    first = _fold.tree_sum([function(*part(i * size, size)) for i in range(number)])
     total = _added_parts(axes, lambda same: same, jax.lax.optimization_barrier([first]))
     rest = shape[axis] % number
     if rest:
@@ -265,64 +214,3 @@ def _parts(sizes: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, int]:
 
 def _shape(arrays) -> tuple[Any, ...]:
     return jnp.broadcast_shapes(*(array.shape for array in jax.tree.leaves(arrays)))
-
-
-def fold(groups: int | None, a: jax.Array, b: jax.Array) -> Formed:
-    """Sums over the channels of each group, (..., C) to (..., G), if there are any."""
-    if groups is None:
-        return a, b
-    return sums_last(split(groups, a), split(groups, b))
-
-
-def split(groups: int, value: jax.Array) -> jax.Array:
-    """(..., C) to (..., G, C/G)."""
-    size = value.shape[-1] // groups
-    return value.reshape(*value.shape[:-1], groups, size)
-
-
-def sum_last(value: jax.Array) -> jax.Array:
-    """Sum over the last axis, a short one: (..., C/G) to (...)."""
-    if value.shape[-1] > _MOST_ADDED:
-        return jnp.sum(value, -1)
-    return _fusion.by_platform(
-        value, gpu=_added, default=lambda value: jnp.sum(value, -1)
-    )
-
-
-@jax.custom_jvp
-def sums_last(a: jax.Array, b: jax.Array) -> Formed:
-    """`sum_last` of two arrays; on a CPU as one, since they are small."""
-
-    def cpu(a, b):
-        # An all-reduce of complex numbers is not to be had everywhere.
-        return _sharding.if_xla_may_split(_each_last, _both_last, a, b)
-
-    return _fusion.by_platform(a, b, cpu=cpu, default=_each_last)
-
-
-@sums_last.defjvp
-def _sums_last_jvp(primals, tangents):
-    return sums_last(*primals), _each_last(*tangents)
-
-
-def _each_last(a, b):
-    return sum_last(a), sum_last(b)
-
-
-def _both_last(a, b):
-    both = jnp.sum(jax.lax.complex(a, b), -1)
-    return jnp.real(both), jnp.imag(both)
-
-
-def _added(value):
-    """The sum as additions: XLA gives a reduction a kernel of its own."""
-    parts = jax.lax.split(value, (1,) * value.shape[-1], value.ndim - 1)
-    return jnp.squeeze(_tree_sum(parts), -1)
-
-
-def _tree_sum(parts: Sequence[jax.Array]) -> jax.Array:
-    while len(parts) > 1:
-        pairs = zip(parts[::2], parts[1::2], strict=False)
-        odd = parts[len(parts) // 2 * 2 :]
-        parts = [*(jax.lax.add(a, b) for a, b in pairs), *odd]
-    return parts[0]

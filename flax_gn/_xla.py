@@ -13,9 +13,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from flax_gn import _activations, _fusion, _sharding, _statistics, _sums
+from flax_gn import _activations, _fold, _fusion, _rows, _sharding, _statistics, _sums
 from flax_gn._linear import differentiated_as, linear_call
-from flax_gn._problem import Operands, Problem, is_known
+from flax_gn._problem import Operands, Problem
 from flax_gn._statistics import Moments, to_channels, where
 
 
@@ -237,7 +237,9 @@ def _cotangent(problem, saved, dy):
         problem, x, dy, mask, stored(coefficients), for_z
     )
     slope = _slope(coefficients)
-    totals = _sums.fold(problem.groups, slope * sum_kept_dz, slope * sum_dz_x_hat)
+    totals = _fold.fold(
+        problem.groups, slope * sum_kept_dz, slope * sum_dz_x_hat, backward=True
+    )
     means = tuple(
         total / saved.moments.number
         for total in _statistics.sum_over_devices(problem, totals)
@@ -265,21 +267,14 @@ def _cotangent(problem, saved, dy):
 
 
 def _few_for_a_gpu(problem, saved: Saved) -> bool:
-    """Whether sums per channel weigh, and are not needed but for gamma and beta.
-
-    An activation that costs more than to read dz would be stored by XLA.
-    """
+    """Whether sums per channel weigh, and are not needed but for gamma and beta."""
     x, kept = saved.x, saved.x.ndim - 1 - len(problem.reduced)
     return (
         saved.mask is None
         and problem.axis_name is None
         and not any(jax.typeof(x).sharding.spec)
-        and problem.reduced == tuple(range(kept, x.ndim - 1))
-        and is_known(*x.shape)
-        and x.size > 0
         and all(math.prod(p.shape[:kept]) == 1 for p in saved[1:3] if p is not None)
-        and _sums.are_few(problem.reduced, x)
-        and not _activations.is_heavy(problem.activation, x.ndim)
+        and _rows.serve_backward(problem.reduced, problem.groups, x)
     )
 
 
@@ -333,7 +328,7 @@ def _sums_over_samples(problem, saved, x, dy, per_group):
     coefficients = _per_channel(problem, saved, per_group)
     dz = _dz(problem, x, dy, None, coefficients)
     both = jax.lax.complex(dz, dz * _x_hat(problem, x, None, coefficients))
-    total = _sums.over_samples(both)
+    total = _rows.over_samples(both)
     sums = jnp.real(total), jnp.imag(total)
     return (
         None if p is None else part.reshape(p.shape).astype(p.dtype)

@@ -17,7 +17,9 @@ ORDER = (
     ("_activations", "_linear"),
     ("_problem",),
     ("_fusion", "_sharding"),
-    ("_pilot", "_sums"),
+    ("_fold", "_pilot"),
+    ("_rows",),
+    ("_sums",),
     ("_statistics",),
     ("_reference", "_xla"),
     ("_pallas",),  # its kernels leave forward mode to _xla

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flax_gn import _fusion, _pilot, _sums
+from flax_gn import _fusion, _pilot, _rows, _sums
 from tests import cases, check
 from tests.cases import Case
 
@@ -26,17 +26,26 @@ LARGE = [
     Case("no_split", (2, 509, 6), 2),
 ]
 
-# Few enough for the gradients of gamma and beta to be summed in the last pass.
+# Few enough for a GPU to sum rows of channels.
+ROWS = [
+    Case("rows", (2, 20, 30, 16), 2, activation="silu", mean=1e4),
+    Case("rows_bfloat16", (2, 13, 17, 64), 2, "bfloat16"),
+    Case("rows_masked", (2, 5, 6, 7, 16), 2, mask="full"),
+]
+
+# Few enough for the gradients of gamma and beta to be summed in the last pass too.
 FEW = [
-    Case("few", (12, 3, 2, 16), 2, activation="relu"),
+    Case("few", (16, 3, 2, 32), 2, activation="relu"),
     Case("few_bfloat16", (4, 7, 7, 8), 1, "bfloat16"),
+    Case("few_wide", (2, 8, 8, 120), 3, activation="silu", mean=1e4),
     Case("few_instances", (4, 2, 6), 6),
-    Case("few_no_gamma", (5, 4, 8), 2, gamma="none", activation="relu"),
-    Case("few_no_affine", (4, 4, 8), 2, gamma="none", beta="none"),
-    Case("few_per_sample", (4, 4, 8), 2, gamma="sample", mean=1e4),
-    Case("few_and_two_kept", (2, 4, 3, 2, 8), 2, reduction_axes=(2, 3, 4), mean=1e4),
-    Case("few_of_a_gap", (4, 3, 3, 8), 2, reduction_axes=(1, 3)),
-    Case("few_bfloat16_parameters", (8, 4, 8), 4, parameter_dtype="bfloat16"),
+    Case("few_no_gamma", (8, 16, 16), 2, gamma="none", activation="mish"),
+    Case("few_no_affine", (4, 16, 16), 2, gamma="none", beta="none"),
+    Case("few_per_sample", (4, 16, 16), 2, gamma="sample", mean=1e4),
+    Case("few_and_two_kept", (2, 4, 3, 2, 16), 2, reduction_axes=(2, 3, 4), mean=1e4),
+    Case("few_of_a_gap", (4, 3, 3, 16), 2, reduction_axes=(1, 3)),
+    Case("few_bfloat16_parameters", (8, 8, 16), 2, parameter_dtype="bfloat16"),
+    Case("few_and_no_samples_to_share", (3, 16, 16), 2),
 ]
 
 
@@ -49,15 +58,15 @@ def platform(request, monkeypatch):
 
     monkeypatch.setattr(_fusion, "by_platform", by_platform)
     monkeypatch.setattr(_sums, "_LEFT", 0)
-    monkeypatch.setattr(_sums, "_FEWEST_SUMS", 1)
-    monkeypatch.setattr(_sums, "_FEWEST_TOGETHER", 1)
+    monkeypatch.setattr(_rows, "_FEWEST_SUMS", 1)
+    monkeypatch.setattr(_rows, "_MANY_SUMS", 1)
     jax.clear_caches()
     yield
     jax.clear_caches()
 
 
 @pytest.mark.usefixtures("platform")
-@pytest.mark.parametrize(**cases.named([*LARGE, *FEW, *cases.FEATURES]))
+@pytest.mark.parametrize(**cases.named([*LARGE, *ROWS, *FEW, *cases.FEATURES]))
 def test_values_and_gradients(case):
     data = cases.inputs(case)
     with cases.precision(case.dtype, case.parameter_dtype):
@@ -70,13 +79,14 @@ def test_values_and_gradients(case):
 @pytest.mark.usefixtures("platform")
 @pytest.mark.parametrize(
     ("shape", "activation"),
-    [((1, 20, 40, 4), "silu"), ((4, 4, 5, 4), None)],
-    ids=["many_positions", "few_positions"],
+    [((1, 20, 40, 4), "silu"), ((1, 8, 20, 16), None), ((4, 4, 5, 16), "silu")],
+    ids=["channels", "rows", "few_positions"],
 )
 def test_vmap_forward_mode_and_second_derivatives(shape, activation):
     x = jnp.asarray(np.random.default_rng(0).standard_normal((3, *shape)), "f4")
     f = cases.function(Case("plain", shape, 2, activation=activation), "xla")
-    gamma, beta = jnp.array([1.0, 2.0, 0.5, -1.0]), jnp.zeros(4)
+    gamma = jnp.resize(jnp.array([1.0, 2.0, 0.5, -1.0]), shape[-1])
+    beta = jnp.zeros_like(gamma)
 
     def loss(x):
         return jnp.sum(f(x, gamma, beta) ** 3)

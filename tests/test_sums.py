@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flax_gn import _sums
+from flax_gn import _fold, _sums
 from tests import cases
 
 SHAPES = [
@@ -115,9 +115,9 @@ def test_derivatives_are_those_of_plain_sums(groups):
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 30, 60, 64, 128, 129])
 def test_sum_over_the_channels_of_a_group(size):
     values = np.random.default_rng(2).integers(-9, 9, (2, 3, size)).astype(np.float32)
-    added = _sums._added(jnp.asarray(values))
+    added = _fold.added(jnp.asarray(values))
     np.testing.assert_array_equal(added, values.sum(-1))
-    np.testing.assert_array_equal(_sums.sum_last(jnp.asarray(values)), added)
+    np.testing.assert_array_equal(_fold.sum_last(jnp.asarray(values)), added)
 
 
 @pytest.mark.parametrize(

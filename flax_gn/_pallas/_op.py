@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from flax_gn import _pilot, _sharding, _statistics, _sums, _xla
+from flax_gn import _fold, _pilot, _sharding, _statistics, _xla
 from flax_gn._linear import jvp_of_moving, linear_call
 from flax_gn._pallas import _platform
 from flax_gn._problem import Operands, Problem
@@ -293,7 +293,7 @@ def _means(problem, saved, totals):
     """Over groups that devices share, of rows of sums, and as rows again."""
     n, _, c = totals.shape
     shape = _per_sample_shape(problem, saved.x)
-    local = _sums.fold(problem.groups, *(totals[:, i].reshape(shape) for i in range(2)))
+    local = _fold.fold(problem.groups, *(totals[:, i].reshape(shape) for i in range(2)))
     sums = _statistics.sum_over_devices(problem, local)
     return jnp.stack([_rows(s / saved.moments.number, n, c) for s in sums], 1)
 

@@ -1,0 +1,150 @@
+"""Sums over few positions, on a GPU: of rows, a row being the channels of a group.
+
+Sums per channel would weigh: 16 bytes that are written and read again, a sixth of a
+bfloat16 x of 49 positions. And to add up those of 80 channels takes a GPU twice as long
+as to sum rows of 80.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from flax_gn import _fold
+from flax_gn._problem import is_known
+
+# Positions up to which rows are summed: a forward pass took up to 18% less with 64 to
+# 4096 of them, and with 16384 of one sample 11% more (H100, jax 0.11.2).
+_MOST_POSITIONS = 4096
+
+# Parts of the positions are added to each other first: so many, more where a row has
+# few bytes, fewer where too few rows would be left for XLA to sum them in one pass.
+_PARTS, _ROW_BYTES, _ENOUGH_ROWS = 16, 400, 1024
+
+# Threads of a GPU that sum a row. XLA leaves a row to one thread if it is shorter and
+# does not divide them. A sum for less than 8 channels weighs as much as one for each.
+_WARP, _SHORTEST = 32, 8
+
+# Rows that are added in the kernel that uses the sum; more are summed in their own.
+_MOST_ADDED = 16
+
+# Bytes of positions in a channel of x up to which the backward pass too sums rows. It
+# has to sum dz per channel besides; with more positions that took longer.
+_FEW_BYTES = 256
+
+# What makes a block of samples for the gradients of gamma and beta: up to so many
+# samples that leave so many sums, or so many values each and fewer sums. With larger
+# blocks XLA does not form the sums in the pass that writes dx, and with less than a
+# warp of values it writes more; experiments/decisions/few_positions.py.
+_MOST_SAMPLES, _MANY_SUMS, _MOST_VALUES, _FEWEST_SUMS = 16, 8192, 128, 2048
+
+
+def number(axes: Sequence[int], groups: int, x: Any) -> int | None:
+    """How many rows of each group to sum; None if channels had better be.
+
+    Args:
+      axes: the reduced axes.
+      groups: number of groups.
+      x: (*kept, *positions, C).
+    """
+    first = x.ndim - 1 - len(axes)
+    channels, spec = x.shape[-1] // groups, jax.typeof(x).sharding.spec
+    if (
+        tuple(axes) != tuple(range(first, x.ndim - 1))
+        or any(part is not None for part in spec[first:])
+        or not is_known(*x.shape)
+        or x.size == 0
+        or channels < _SHORTEST
+        or (channels < _WARP and _WARP % channels)
+    ):
+        return None
+    positions = math.prod(x.shape[first:-1])
+    if positions > _MOST_POSITIONS:
+        return None
+    parts = max(_PARTS, _ROW_BYTES // (channels * x.dtype.itemsize))
+    enough = -(-_ENOUGH_ROWS // (math.prod(x.shape[:first]) * groups))
+    return max(-(-positions // parts), min(enough, -(-2 * positions // parts)))
+
+
+def sums(
+    rows: int,
+    axes: Sequence[int],
+    groups: int,
+    function: Callable[..., _fold.Formed],
+    *arrays: Any,
+) -> _fold.Formed:
+    """`_sums.sums` by way of ``rows`` sums per group, a `number`.
+
+    Each part is formed from slices of the arrays: XLA stores what several users take
+    slices of, if it costs more than some additions.
+    """
+    shape: Any = jnp.broadcast_shapes(*(a.shape for a in jax.tree.leaves(arrays)))
+    kept, rank = len(shape) - 1 - len(axes), len(shape)
+    positions = math.prod(shape[kept:-1])
+
+    def flat(array):
+        array = jnp.expand_dims(array, range(rank - array.ndim))
+        first, spatial, last = array.shape[:kept], array.shape[kept:-1], array.shape[-1]
+        if math.prod(spatial) != 1:
+            array = jnp.broadcast_to(array, (*first, *shape[kept:-1], last))
+        return array.reshape(*first, -1, last)
+
+    def part(start):
+        end = min(start + rows, positions)
+
+        def of(array):
+            if array.shape[kept] == 1:
+                return array
+            return jax.lax.slice_in_dim(array, start, end, axis=kept)
+
+        both = jax.lax.complex(*function(*jax.tree.map(of, flattened)))
+        missing = rows - both.shape[kept]
+        return jnp.pad(both, [(0, missing * (i == kept)) for i in range(both.ndim)])
+
+    flattened = jax.tree.map(flat, arrays)
+    parts = _fold.tree_sum([part(start) for start in range(0, positions, rows)])
+    of_rows = jnp.sum(_fold.split(groups, parts), -1)
+    of_rows = jnp.moveaxis(jax.lax.optimization_barrier(of_rows), kept, -1)
+    total = _fold.added(of_rows) if rows <= _MOST_ADDED else jnp.sum(of_rows, -1)
+    total = jnp.expand_dims(total, range(kept, rank - 1))
+    return jnp.real(total), jnp.imag(total)
+
+
+def serve_backward(axes: Sequence[int], groups: int, x: jax.Array) -> bool:
+    """Whether the backward pass had better sum rows, and `over_samples`."""
+    if number(axes, groups, x) is None:
+        return False
+    size = math.prod(x.shape[axis] for axis in axes) * x.dtype.itemsize
+    values = _samples_in_block(x.shape) * math.prod(x.shape[1:-1])
+    return size <= _FEW_BYTES and values >= _WARP
+
+
+def over_samples(both: jax.Array) -> jax.Array:
+    """Sums (N, ..., C) over all but the channels: (C,).
+
+    Blocks of samples first, and of each the sum in the pass that writes an array of
+    ``both``'s shape.
+    """
+    samples, *rest, channels = both.shape
+    size = _samples_in_block(both.shape)
+    blocks = both.reshape(samples // size, size, *rest, channels)
+    sums = jnp.sum(blocks, tuple(range(1, blocks.ndim - 1)))
+    sums = jax.lax.optimization_barrier(sums)
+    if sums.shape[0] == 1:
+        # XLA takes the real and the imaginary part of a sum in one kernel.
+        sums = jnp.pad(sums, [(0, 1), (0, 0)])
+    return jnp.sum(sums, 0)
+
+
+def _samples_in_block(shape: tuple[int, ...]) -> int:
+    samples, *rest, channels = shape
+
+    def fits(size):
+        few = size * math.prod(rest) <= _MOST_VALUES
+        left = samples // size * channels
+        return samples % size == 0 and left >= (_FEWEST_SUMS if few else _MANY_SUMS)
+
+    sizes = [1 << i for i in range(_MOST_SAMPLES.bit_length())]
+    return max(size for size in sizes if size == 1 or fits(size))
