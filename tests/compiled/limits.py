@@ -18,8 +18,6 @@ LEAST = {"forward": 2, "backward": 3}
 NEEDED = {"forward": 3, "backward": 5}
 GPU_KERNELS = {"forward": 5, "backward": 8}
 GPU_MOVED = {"forward": 3.1, "backward": 5.2}
-GPU_FEW_POSITIONS = 256
-GPU_SUMS = {"forward": 4, "backward": 8}
 PARAMETERS = {"forward": 4, "backward": 12}
 # Of 112 rows, the three that the pilot is taken from are 2.7% of x; what there is per
 # sample and group comes on top.
@@ -54,7 +52,7 @@ def bars(row: compiled.Row, layer) -> Limits:
     # many positions. Scratch memory may hold two pairs at a time.
     sums = 8 * layer.shape[0] * layer.shape[-1]
     if targets.TARGETS[row.target].platform == "cuda":
-        kernels, moved = GPU_KERNELS[row.name], _gpu_moved(row, layer)
+        kernels, moved = GPU_KERNELS[row.name], GPU_MOVED[row.name] * row.x
     else:
         # A TPU runs small computations on chip; their number says little. gamma, beta
         # and their gradients are 3% of x for 2560 channels and 128 positions in all.
@@ -74,24 +72,6 @@ def _in_tiles(layer):
     """Bytes of a float32 array of (N, G, C/G) in tiles of 8 by 128."""
     channels = layer.shape[-1] // layer.groups
     return 4 * layer.shape[0] * 8 * -(-layer.groups // 8) * 128 * -(-channels // 128)
-
-
-def _gpu_moved(row, layer):
-    """3.1|x| or 5.2|x|; with few positions the small arrays count beside x.
-
-    Two float32 sums per sample and channel are written and read, backward read once
-    more for the gradients of gamma and beta; forward that is 4 floats for each of N * C
-    and backward 8, with the slope. Then come gamma, beta and their gradients, read by
-    every kernel that needs them, and what there is per group. For 49 positions in
-    bfloat16, 16 bytes per sample and channel are 0.16|x|, above the slack of 0.1|x|.
-    """
-    bar = GPU_MOVED[row.name] * row.x
-    if math.prod(layer.shape[1:-1]) > GPU_FEW_POSITIONS:
-        return bar
-    n, channels = layer.shape[0], layer.shape[-1]
-    sums, parameters = GPU_SUMS[row.name], PARAMETERS[row.name]
-    floats = sums * n * channels + parameters * channels + 20 * n * layer.groups
-    return max(bar, NEEDED[row.name] * row.x + 4 * floats)
 
 
 def recorded(row: compiled.Row) -> Limits | None:

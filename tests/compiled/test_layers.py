@@ -25,6 +25,7 @@ SOME = {
         "fpn_p5",
         "segresnet_l2",
         "wav2vec2_conv0",
+        "sd15_8_2560",
         "diffusion_policy",
         "box_head",
     ),

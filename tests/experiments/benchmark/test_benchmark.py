@@ -132,8 +132,7 @@ def test_the_record_of_an_h100_bears_out_what_the_pages_say():
     assert "H100" in record["device"]
     assert not any(row["error"] for row in record["results"])
     found = report.groups(record)
-    rates = {"float32": (0.94, 1.04), "bfloat16": (0.86, 0.93)}
-    ahead = {"float32": (5, 6), "bfloat16": (3, 2)}
+    rates = {"float32": (0.94, 1.05), "bfloat16": (0.86, 0.93)}
     for dtype, itemsize in (("float32", 4), ("bfloat16", 2)):
         for i, mode in enumerate(("forward", "step")):
             ours, kernels, copies = (
@@ -149,17 +148,13 @@ def test_the_record_of_an_h100_bears_out_what_the_pages_say():
             assert share == pytest.approx(rates[dtype][i], abs=0.005)
             bar = 0.95 if mode == "forward" else 1
             slower = [n for n, row in ours.items() if row["times_linen"] < bar]
-            assert len(slower) == ahead[dtype][i]
             if mode == "forward":
-                assert max(size[name] for name in slower) < 21
+                assert slower == [min(size, key=lambda name: size[name])]
             else:
                 assert min(row["times_xla"] for row in kernels.values()) > 1
-                smallest = min(size, key=lambda name: size[name])
                 for name in slower:
-                    least = 0.83 if name == smallest else 0.91
-                    assert ours[name]["times_linen"] > least - 0.005
-                    bare = table[name].activation is None
-                    assert bare or name == smallest
+                    assert ours[name]["times_linen"] > 0.905
+                    assert table[name].activation is None
 
 
 def _rate(row):
@@ -170,7 +165,7 @@ def _rate(row):
 def test_a_step_of_a_unet_block_gains_most_of_what_there_is_to_gain():
     record = report.load(report.RESULTS / "h100_steps.json")
     times = {row["contender"]: row["times_linen"] for row in record["steps"]}
-    assert f"{times['flax_gn xla']:.2f}" == "1.21"  # as README.md says
+    assert f"{times['flax_gn xla']:.2f}" == "1.20"  # as README.md says
     assert f"{times['scale and shift']:.2f}" == "1.28"
 
 
