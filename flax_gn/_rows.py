@@ -104,6 +104,8 @@ def sums(
         return jnp.pad(both, [(0, missing * (i == kept)) for i in range(both.ndim)])
 
     flattened = jax.tree.map(flat, arrays)
+    # Traced for one part.
+    function = jax.jit(function, inline=True)
     parts = _fold.tree_sum([part(start) for start in range(0, positions, rows)])
     of_rows = jnp.sum(_fold.split(groups, parts), -1)
     of_rows = jnp.moveaxis(jax.lax.optimization_barrier(of_rows), kept, -1)
