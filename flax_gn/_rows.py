@@ -1,8 +1,8 @@
 """Sums over few positions, on a GPU: of rows, a row being the channels of a group.
 
 Sums per channel would weigh: 16 bytes that are written and read again, a sixth of a
-bfloat16 x of 49 positions. And to add up those of 80 channels takes a GPU twice as long
-as to sum rows of 80.
+bfloat16 x of 49 positions. And to add up those of 60 or 80 channels takes a GPU longer
+than to sum rows of them.
 """
 
 import math
@@ -15,8 +15,9 @@ import jax.numpy as jnp
 from flax_gn import _fold
 from flax_gn._problem import is_known
 
-# Positions up to which rows are summed: a forward pass took up to 18% less with 64 to
-# 4096 of them, and with 16384 of one sample 11% more (H100, jax 0.11.2).
+# Positions up to which rows are summed: with 16 to 4096 of them a forward pass takes up
+# to a quarter less on an H100 (docs/decisions.md). With 16384 of a single sample the
+# sum over the rows took longer than was saved.
 _MOST_POSITIONS = 4096
 
 # Parts of the positions are added to each other first: so many, more where a row has
@@ -54,8 +55,8 @@ def number(axes: Sequence[int], groups: int, x: Any) -> int | None:
     if (
         tuple(axes) != tuple(range(first, x.ndim - 1))
         or any(part is not None for part in spec[first:])
-        or not is_known(*x.shape)
-        or x.size == 0
+        or not is_known(*x.shape[first:])
+        or 0 in x.shape
         or channels < _SHORTEST
         or (channels < _WARP and _WARP % channels)
     ):
@@ -64,8 +65,11 @@ def number(axes: Sequence[int], groups: int, x: Any) -> int | None:
     if positions > _MOST_POSITIONS:
         return None
     parts = max(_PARTS, _ROW_BYTES // (channels * x.dtype.itemsize))
+    rows = -(-positions // parts)
+    if not is_known(*x.shape[:first]):
+        return rows
     enough = -(-_ENOUGH_ROWS // (math.prod(x.shape[:first]) * groups))
-    return max(-(-positions // parts), min(enough, -(-2 * positions // parts)))
+    return max(rows, min(enough, -(-2 * positions // parts)))
 
 
 def sums(
@@ -116,7 +120,7 @@ def sums(
 
 def serve_backward(axes: Sequence[int], groups: int, x: jax.Array) -> bool:
     """Whether the backward pass had better sum rows, and `over_samples`."""
-    if number(axes, groups, x) is None:
+    if number(axes, groups, x) is None or not is_known(*x.shape):
         return False
     size = math.prod(x.shape[axis] for axis in axes) * x.dtype.itemsize
     values = _samples_in_block(x.shape) * math.prod(x.shape[1:-1])

@@ -105,6 +105,26 @@ def test_vmap_forward_mode_and_second_derivatives(shape, activation):
     np.testing.assert_allclose(jax.grad(along_second)(0.0), numeric, rtol=2e-2)
 
 
+@pytest.mark.usefixtures("platform")
+@pytest.mark.parametrize(**cases.named([*ROWS[:2], *FEW[:3]]))
+def test_open_number_of_samples(case):
+    data = cases.inputs(case)
+    f = cases.function(case, "xla")
+
+    def run(x, dy):
+        y, pullback = jax.vjp(f, x, data.gamma, data.beta)
+        return y, pullback(dy)
+
+    (samples,) = jax.export.symbolic_shape("n")
+    x, dy = (
+        jax.ShapeDtypeStruct((samples, *a.shape[1:]), a.dtype)
+        for a in (data.x, jnp.asarray(data.dy))
+    )
+    y, grads = jax.export.export(jax.jit(run))(x, dy).call(data.x, jnp.asarray(data.dy))
+    check.values(case, data, y, "xla")
+    check.gradients(case, data, grads, "xla")
+
+
 @pytest.mark.parametrize("lowered_for", ["cpu", "cuda", "rocm", "tpu"])
 @pytest.mark.parametrize("on", [("cpu",), ("gpu",), ("tpu",), ("cpu", "gpu")])
 def test_a_barrier_is_for_some_platforms(on, lowered_for):
