@@ -37,26 +37,23 @@ LAYERS = (
     "sdxl_64_1920",
 )
 BLOCKS = (1, 2, 4, 8, 16)
-# Within it both passes sum rows.
+# Of the positions of a channel; up to it the library sums rows in both passes.
 FEW_BYTES = 256
 
 
 @contextlib.contextmanager
-def summing(
-    *, forward: bool, backward: bool, block: int | None = None
-) -> Iterator[None]:
-    """Whether rows are summed in either pass, and how many samples make a block."""
+def summing(*, rows: bool, block: int | None = None) -> Iterator[None]:
+    """Whether both passes sum rows, and how many samples make a block."""
+    values: dict[str, Any] = {"serve_backward": rows}
+    if not rows:
+        values["number"] = None
+    if block is not None:
+        values["_samples_in_block"] = block
     jax.clear_caches()
     with contextlib.ExitStack() as patches:
-        rows = "flax_gn._rows."
-        if not forward:
-            patches.enter_context(mock.patch(rows + "number", return_value=None))
-        serve = forward and backward
-        patches.enter_context(mock.patch(rows + "serve_backward", return_value=serve))
-        if block is not None:
-            patches.enter_context(
-                mock.patch(rows + "_samples_in_block", return_value=block)
-            )
+        for name, value in values.items():
+            patch = mock.patch(f"flax_gn._rows.{name}", return_value=value)
+            patches.enter_context(patch)
         yield
     jax.clear_caches()
 
@@ -91,7 +88,7 @@ def both_ways(measured: Callable[..., float]) -> None:
             cells = [name, str(math.prod(layer.shape[1:-1])), dtype]
             for part in ("forward", "backward"):
                 for rows in (False, True):
-                    with summing(forward=rows, backward=rows):
+                    with summing(rows=rows):
                         cells.append(f"{measured(layer, dtype, part):.2f}")
             print("|", " | ".join(cells), "|", flush=True)
 
@@ -111,7 +108,7 @@ def by_block(measured: Callable[..., float]) -> None:
                 if layer.shape[0] % block:
                     cells.append("")
                     continue
-                with summing(forward=True, backward=True, block=block):
+                with summing(rows=True, block=block):
                     cells.append(f"{measured(layer, dtype, 'backward'):.2f}")
             print("|", " | ".join(cells), "|", flush=True)
 
