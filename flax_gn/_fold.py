@@ -32,11 +32,11 @@ def split(groups: int, value: jax.Array) -> jax.Array:
 
 
 def sum_last(value: jax.Array, most: int = _MOST_ADDED) -> jax.Array:
-    """Sum over the last axis, (..., C/G) to (...); on a GPU ``most`` are added."""
+    """Sum over the last axis, a short one; a GPU adds up to ``most`` one by one."""
     if value.shape[-1] > most:
         return jnp.sum(value, -1)
     return _fusion.by_platform(
-        value, gpu=added, default=lambda value: jnp.sum(value, -1)
+        value, gpu=_added, default=lambda value: jnp.sum(value, -1)
     )
 
 
@@ -68,8 +68,8 @@ def _both_last(a, b):
     return jnp.real(both), jnp.imag(both)
 
 
-def added(value: jax.Array) -> jax.Array:
-    """`sum_last` as additions: XLA gives a reduction a kernel of its own."""
+def _added(value):
+    """The sum as additions: XLA gives a reduction a kernel of its own."""
     parts = jax.lax.split(value, (1,) * value.shape[-1], value.ndim - 1)
     return jnp.squeeze(tree_sum(parts), -1)
 

@@ -84,15 +84,15 @@ def sums(
     Each part is formed from slices of the arrays: XLA stores what several users take
     slices of, if it costs more than some additions.
     """
-    shape: Any = jnp.broadcast_shapes(*(a.shape for a in jax.tree.leaves(arrays)))
-    kept, rank = len(shape) - 1 - len(axes), len(shape)
-    positions = math.prod(shape[kept:-1])
+    x: Any = jax.tree.leaves(arrays)[0]
+    kept = x.ndim - 1 - len(axes)
+    spatial = x.shape[kept:-1]
+    positions = math.prod(spatial)
 
     def flat(array):
-        array = jnp.expand_dims(array, range(rank - array.ndim))
-        first, spatial, last = array.shape[:kept], array.shape[kept:-1], array.shape[-1]
-        if math.prod(spatial) != 1:
-            array = jnp.broadcast_to(array, (*first, *shape[kept:-1], last))
+        first, last = array.shape[:kept], array.shape[-1]
+        if math.prod(array.shape[kept:-1]) != 1:
+            array = jnp.broadcast_to(array, (*first, *spatial, last))
         return array.reshape(*first, -1, last)
 
     def part(start):
@@ -113,8 +113,8 @@ def sums(
     parts = _fold.tree_sum([part(start) for start in range(0, positions, rows)])
     of_rows = jnp.sum(_fold.split(groups, parts), -1)
     of_rows = jnp.moveaxis(jax.lax.optimization_barrier(of_rows), kept, -1)
-    total = _fold.added(of_rows) if rows <= _MOST_ADDED else jnp.sum(of_rows, -1)
-    total = jnp.expand_dims(total, range(kept, rank - 1))
+    total = _fold.sum_last(of_rows, _MOST_ADDED)
+    total = jnp.expand_dims(total, range(kept, x.ndim - 1))
     return jnp.real(total), jnp.imag(total)
 
 

@@ -103,10 +103,8 @@ def _on_gpu(axes, groups, function, *arrays):
         total = complex_sum(axes, jax.lax.complex(*function(*arrays)))
         return _fold.fold(groups, jnp.real(total), jnp.imag(total))
 
-    if groups is None:
-        return each(*arrays)
-    rows = _rows.number(axes, groups, jax.tree.leaves(arrays)[0])
-    if rows is None:
+    x = jax.tree.leaves(arrays)[0]
+    if groups is None or (rows := _rows.number(axes, groups, x)) is None:
         return each(*arrays)
     # A device may have a part of the positions or channels.
     in_rows = functools.partial(_rows.sums, rows, axes, groups, function)

@@ -219,8 +219,8 @@ MUTATIONS = (
     Mutation(
         "rows on a GPU: one of many left out",
         "_rows.py",
-        "else jnp.sum(of_rows, -1)",
-        "else jnp.sum(of_rows[..., 1:], -1)",
+        "_fold.sum_last(of_rows, _MOST_ADDED)",
+        "_fold.sum_last(of_rows[..., 1:], _MOST_ADDED)",
         ("test_fusion.py", "-k", "gpu and rows"),
     ),
     Mutation(

@@ -109,6 +109,7 @@ def test_vmap_forward_mode_and_second_derivatives(shape, activation):
 @pytest.mark.parametrize(**cases.named([*ROWS[:2], *FEW[:3]]))
 def test_open_number_of_samples(case):
     data = cases.inputs(case)
+    arrays = data.x, jnp.asarray(data.dy)
     f = cases.function(case, "xla")
 
     def run(x, dy):
@@ -116,11 +117,8 @@ def test_open_number_of_samples(case):
         return y, pullback(dy)
 
     (samples,) = jax.export.symbolic_shape("n")
-    x, dy = (
-        jax.ShapeDtypeStruct((samples, *a.shape[1:]), a.dtype)
-        for a in (data.x, jnp.asarray(data.dy))
-    )
-    y, grads = jax.export.export(jax.jit(run))(x, dy).call(data.x, jnp.asarray(data.dy))
+    opened = (jax.ShapeDtypeStruct((samples, *a.shape[1:]), a.dtype) for a in arrays)
+    y, grads = jax.export.export(jax.jit(run))(*opened).call(*arrays)
     check.values(case, data, y, "xla")
     check.gradients(case, data, grads, "xla")
 

@@ -115,7 +115,7 @@ def test_derivatives_are_those_of_plain_sums(groups):
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 30, 60, 64, 128, 129])
 def test_sum_over_the_channels_of_a_group(size):
     values = np.random.default_rng(2).integers(-9, 9, (2, 3, size)).astype(np.float32)
-    added = _fold.added(jnp.asarray(values))
+    added = _fold._added(jnp.asarray(values))
     np.testing.assert_array_equal(added, values.sum(-1))
     np.testing.assert_array_equal(_fold.sum_last(jnp.asarray(values)), added)
 
