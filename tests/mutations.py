@@ -37,6 +37,7 @@ class Mutation:
 
 
 VALUES, GRAD, DEVICES = "test_values.py", "test_grad.py", "test_pmap_shard_map.py"
+EVERYWHERE = "test_convert_everywhere.py"
 
 MUTATIONS = (
     Mutation(
@@ -271,6 +272,55 @@ MUTATIONS = (
         "epsilon: float = 1e-6",
         "epsilon: float = 1e-5",
         ("test_linen.py", "-k", "constructor"),
+    ),
+    Mutation(
+        "a subclass of batch norm converted with what it adds",
+        "convert/_nnx_left.py",
+        "    if defined:",
+        "    if not kind:",
+        (EVERYWHERE, "-k", "what_stays_computes and activation"),
+    ),
+    Mutation(
+        "batch statistics of another kind unnamed",
+        "convert/_nnx_left.py",
+        "inside = isinstance(held.value, nnx.BatchStat)",
+        "inside = False",
+        (EVERYWHERE, "-k", "another"),
+    ),
+    Mutation(
+        "a bound method of a converted norm overlooked",
+        "convert/_nnx_left.py",
+        "if id(batch_norm) in methods:",
+        "if batch_norm in methods:",
+        (EVERYWHERE, "-k", "bound"),
+    ),
+    Mutation(
+        "norms in closures overlooked",
+        "convert/_walk.py",
+        "for child in gc.get_referents(cell):",
+        "for child in ():",
+        (EVERYWHERE, "-k", "closure"),
+    ),
+    Mutation(
+        "programs compiled before a conversion run on",
+        "convert/_nnx.py",
+        "        jax.clear_caches()",
+        "        pass",
+        (EVERYWHERE, "-k", "jitted"),
+    ),
+    Mutation(
+        "statistics beside mean and var taken for a batch norm's",
+        "convert/_linen.py",
+        'if stats != {"mean", "var"}:',
+        'if not stats >= {"mean", "var"}:',
+        (EVERYWHERE, "-k", "another_kind"),
+    ),
+    Mutation(
+        "groups that do not divide accepted by the converter",
+        "convert/_groups.py",
+        "if number < 1 or channels % number:",
+        "if number < 1:",
+        (EVERYWHERE, "-k", "does_not_divide"),
     ),
 )
 

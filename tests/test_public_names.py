@@ -32,11 +32,13 @@ NAMES = {
     "flax_gn.nnx": LAYERS,
     "flax_gn.convert": {
         "Change",
+        "Left",
         "Report",
         "choose_groups",
         "linen_norm",
         "linen_variables",
         "nnx_model",
+        "nnx_norm",
     },
 }
 OPTIONS = {

@@ -1,40 +1,41 @@
-"""nnx: the batch norms of a model are replaced where they are."""
+"""nnx: the batch norms of a model become group norms where they are."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
-from flax import nnx
+from flax import linen, nnx
 
-from flax_gn import nnx as layers
 from flax_gn.convert._fold import fold as fold_statistics
-from flax_gn.convert._groups import choose_groups
+from flax_gn.convert._groups import Groups, choose_groups, number_of_groups
+from flax_gn.convert._nnx_left import BATCH_NORM, bound_methods, left_in, obstacle
+from flax_gn.convert._nnx_norm import GroupNorm
 from flax_gn.convert._report import Change, Report
-
-
-class GroupNorm(layers.GroupNorm):
-    """`flax_gn.nnx.GroupNorm` that may be called as a batch norm."""
-
-    def __call__(self, x: jax.Array, use_running_average: Any = None, **options: Any):
-        """Normalises x; there is no running average to use or not to use."""
-        del use_running_average
-        return super().__call__(x, **options)
+from flax_gn.convert._walk import walk
 
 
 def nnx_model(
     model: nnx.Module,
     *,
-    groups: Callable[[int], int] = choose_groups,
+    groups: Groups = choose_groups,
     fold: bool = False,
 ) -> Report:
-    """Replaces every `flax.nnx.BatchNorm` in a model by group norm, in place.
+    """Turns every `flax.nnx.BatchNorm` in a model into group norm, in place.
+
+    The very objects change, so it does not matter where the model keeps them: in
+    attributes, lists, dicts, tuples, partials, closures or objects of any class, once
+    or several times. Then everything that the model holds is looked through again, and
+    what still is a batch norm, or keeps batch statistics, is named in the report with
+    the reason. A subclass of BatchNorm is left if it defines anything but its
+    constructor, such as a call with an activation, since that would be lost.
 
     Scale and bias stay the very same variables, metadata and all (with ``fold``, copies
     with new values), so only the batch statistics leave the state. Epsilon and the
     dtypes carry over. axis_name does not: a batch norm's names the devices that hold
-    the rest of the batch, a group norm's those that hold the rest of a sample. A batch
-    norm used in two places stays one layer. Calls with ``use_running_average`` still
-    work. Make the optimizer anew, since the state has changed.
+    the rest of the batch, a group norm's those that hold the rest of a sample. Calls
+    with ``use_running_average`` still work, and so do ``set_attributes``, ``train()``,
+    ``eval()`` and ``nnx.view``. Make the optimizer anew, since the state has changed,
+    and compile anew what was compiled with the model closed over. Within ``nnx.jit``
+    convert only what was made there.
 
     Group norm normalises by each sample's own statistics, so no scale and bias make it
     equal batch norm for all inputs. With ``fold`` they are chosen so that it
@@ -51,55 +52,73 @@ def nnx_model(
 
     Args:
       model: the model, changed in place.
-      groups: a function from the number of channels to the number of groups.
+      groups: the number of groups, or a function from the number of channels to it.
       fold: whether to fold the running statistics into scale and bias. A layer that
         lacks either gets it.
 
     Returns:
-      A report of what was changed; it prints as a table.
+      A report of what was changed and what was left; it prints as a table.
 
     Raises:
-      TypeError: model is a batch norm itself, so nothing can be replaced in it.
-      ValueError: a batch norm's axis is not -1. Nothing is changed then.
+      TypeError: model is no `flax.nnx.Module`, or groups is, or gives, no int.
+      ValueError: a batch norm's axis is not -1, or its number of groups does not divide
+        its channels. Nothing is changed in either case.
 
     >>> from flax import nnx
     >>> from flax_gn import convert
+    >>> class Activated(nnx.BatchNorm):
+    ...     def __call__(self, x):
+    ...         return nnx.relu(super().__call__(x))
     >>> rngs = nnx.Rngs(0)
-    >>> model = nnx.Sequential(nnx.relu, nnx.BatchNorm(48, rngs=rngs))
-    >>> print(convert.nnx_model(model))
+    >>> layers = nnx.BatchNorm(48, rngs=rngs), Activated(48, rngs=rngs)
+    >>> print(convert.nnx_model(nnx.Sequential(*layers)))
     path      channels  groups  epsilon  folded
-    layers.1        48      24    1e-05   False
+    layers.0        48      24    1e-05   False
     1 batch norm became group norm.
+    1 was left:
+      layers.1: its class Activated defines __call__, which would be lost.
     """
-    if isinstance(model, nnx.BatchNorm):
+    if not isinstance(model, nnx.Module):
+        hint = " Convert a linen model's variables with linen_variables."
         raise TypeError(
-            "nnx_model: model must hold its batch norms; got a BatchNorm itself, which "
-            "cannot be replaced in place. Convert the module that holds it."
+            f"nnx_model: model must be a flax.nnx.Module; got {type(model).__name__}."
+            f"{hint if isinstance(model, linen.Module) else ''}"
         )
-    modules = list(nnx.iter_modules(model, graph=True))
+    everything = walk(model)
+    methods = bound_methods(everything)
     found = [
-        (".".join(map(str, path)), module)
-        for path, module in modules
-        if isinstance(module, nnx.BatchNorm)
+        (".".join(held.path), held.value)
+        for held in everything
+        if isinstance(held.value, nnx.BatchNorm) and not obstacle(held, methods)
     ]
-    for path, batch_norm in found:
-        if batch_norm.axis != -1:
-            raise ValueError(
-                f"nnx_model: the batch norm at {path} must have its channels last, "
-                f"axis=-1; got axis={batch_norm.axis}. Move the channels with "
-                "jnp.moveaxis, or set its axis to -1 if that is the last one."
-            )
-    replacements = {}
-    changes = []
-    for path, batch_norm in found:
-        channels = batch_norm.num_features
-        number = groups(channels)
-        replacements[id(batch_norm)] = _group_norm(batch_norm, number, fold)
-        changes.append(Change(path, channels, number, batch_norm.epsilon, fold))
-    for _, module in modules:
-        if id(module) not in replacements:
-            _replace_children(module, replacements)
-    return Report(tuple(changes))
+    numbers = [_checked(batch_norm, groups, path) for path, batch_norm in found]
+    changes = tuple(
+        Change(path, batch_norm.num_features, number, batch_norm.epsilon, fold)
+        for (path, batch_norm), number in zip(found, numbers, strict=True)
+    )
+    group_norms = [
+        _group_norm(batch_norm, number, fold)
+        for (_, batch_norm), number in zip(found, numbers, strict=True)
+    ]
+    for (_, batch_norm), group_norm in zip(found, group_norms, strict=True):
+        _become(batch_norm, group_norm)
+    of_the_state = {id(module) for _, module in nnx.iter_modules(model, graph=True)}
+    if any(id(batch_norm) not in of_the_state for _, batch_norm in found):
+        # A function of the model holds one. What JAX has compiled or traced of it, it
+        # keeps by the function, which is the same object as before.
+        jax.clear_caches()
+    return Report(changes, left_in(model))
+
+
+def _checked(batch_norm: nnx.BatchNorm, groups: Groups, path: str) -> int:
+    """The number of groups of a batch norm that can become a group norm."""
+    if batch_norm.axis != -1:
+        raise ValueError(
+            f"nnx_model: the batch norm at {path or 'the root'} must have its channels "
+            f"last, axis=-1; got axis={batch_norm.axis}. Move the channels with "
+            "jnp.moveaxis, or set its axis to -1 if that is the last one."
+        )
+    return number_of_groups("nnx_model", groups, batch_norm.num_features, path)
 
 
 def _group_norm(batch_norm: nnx.BatchNorm, groups: int, fold: bool) -> GroupNorm:
@@ -114,6 +133,7 @@ def _group_norm(batch_norm: nnx.BatchNorm, groups: int, fold: bool) -> GroupNorm
         promote_dtype=batch_norm.promote_dtype,
         rngs=nnx.Rngs(0),
     )
+    group_norm.use_running_average = batch_norm.use_running_average
     scale: Any = batch_norm.scale
     bias: Any = batch_norm.bias
     if fold:
@@ -133,16 +153,17 @@ def _group_norm(batch_norm: nnx.BatchNorm, groups: int, fold: bool) -> GroupNorm
     return group_norm
 
 
-def _replace_children(module: nnx.Module, replacements: dict[int, GroupNorm]) -> None:
-    """Replaces batch norms among the attributes, also within lists and dicts."""
+def _become(batch_norm: nnx.BatchNorm, group_norm: GroupNorm) -> None:
+    """Makes one object the other, as torch does with lazy and parametrised modules.
 
-    def is_leaf(value):
-        return isinstance(value, (nnx.Module, nnx.Variable))
-
-    for name, value in list(vars(module).items()):
-        leaves = jax.tree.leaves(value, is_leaf=is_leaf)
-        if any(id(leaf) in replacements for leaf in leaves):
-            new = jax.tree.map(
-                lambda leaf: replacements.get(id(leaf), leaf), value, is_leaf=is_leaf
-            )
-            setattr(module, name, new if isinstance(new, nnx.Module) else nnx.data(new))
+    A new object would have to be put in every place that holds the old one, and a
+    tuple, a partial or a closure cannot be written to.
+    """
+    attributes = vars(batch_norm)
+    for name in attributes.keys() - BATCH_NORM:  # what a user has added
+        data = attributes["_pytree__nodes"][name]
+        value = attributes[name]
+        setattr(group_norm, name, nnx.data(value) if data else nnx.static(value))
+    attributes.clear()
+    attributes.update(vars(group_norm))
+    object.__setattr__(batch_norm, "__class__", GroupNorm)

@@ -1,4 +1,4 @@
-"""What a conversion changed."""
+"""What a conversion changed, and what it left."""
 
 import dataclasses
 
@@ -23,20 +23,38 @@ class Change:
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
-    """Every change of a conversion, in order; prints as a table.
+class Left:
+    """One batch norm, or keeper of batch statistics, that is still as it was.
 
-    >>> from flax_gn.convert import Change, Report
-    >>> print(Report((Change("stem.norm", 48, 24, 1e-5, folded=False),)))
+    Attributes:
+      path: where it is, joined by dots.
+      reason: why it was left, and what can be done.
+    """
+
+    path: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Every change of a conversion, in order, and all it left; prints as a table.
+
+    >>> from flax_gn.convert import Change, Left, Report
+    >>> change = Change("stem.norm", 48, 24, 1e-5, folded=False)
+    >>> print(Report((change,), (Left("head.norm", "it is another library's."),)))
     path       channels  groups  epsilon  folded
     stem.norm        48      24    1e-05   False
     1 batch norm became group norm.
+    1 was left:
+      head.norm: it is another library's.
 
     Attributes:
-      changes: one `Change` per batch norm.
+      changes: one `Change` per batch norm that became group norm.
+      left: one `Left` for everything that still keeps batch statistics, or could.
     """
 
     changes: tuple[Change, ...]
+    left: tuple[Left, ...] = ()
 
     def __str__(self) -> str:
         names = [field.name for field in dataclasses.fields(Change)]
@@ -50,4 +68,9 @@ class Report:
         ]
         number = len(self.changes)
         lines.append(f"{number} batch norm{'s' * (number != 1)} became group norm.")
+        if self.left:
+            lines.append(
+                f"{len(self.left)} {'was' if len(self.left) == 1 else 'were'} left:"
+            )
+        lines += [f"  {left.path or '(root)'}: {left.reason}" for left in self.left]
         return "\n".join(lines)

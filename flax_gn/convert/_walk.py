@@ -1,0 +1,136 @@
+"""Everything that a model holds, wherever it holds it."""
+
+import gc
+import types
+import weakref
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+
+# What holds nothing that could compute, or leads out of the model to the whole program.
+LEAVES = (
+    str,
+    bytes,
+    int,
+    float,
+    complex,
+    np.generic,
+    np.dtype,
+    jax.Array,
+    jax.sharding.Sharding,
+    jax.sharding.Mesh,
+    types.ModuleType,
+    types.CodeType,
+    types.FrameType,
+    types.TracebackType,
+    weakref.ReferenceType,
+)
+
+
+class Held(NamedTuple):
+    """One object that a model holds.
+
+    Attributes:
+      path: names of attributes, keys, positions and captured variables that lead to it.
+      value: the object.
+      own: whether the model itself holds it. Otherwise its class does, or it is a
+        global variable that a function of the model names.
+    """
+
+    path: tuple[str, ...]
+    value: Any
+    own: bool = True
+
+
+def walk(root: Any) -> list[Held]:
+    """Every object that can be reached from ``root``, once, by a path that is its own.
+
+    Flax's `iter_modules` sees what belongs to the state of a model: attributes that are
+    modules, and lists and dicts of them. This follows tuples, sets, partials, closures,
+    bound methods, compiled functions and plain objects as well.
+    """
+    held: list[Held] = []
+    seen: set[int] = set()  # held keeps the objects alive, so that an id is one object
+    stack, shared = [Held((), root)], []
+    while stack or shared:
+        item = stack.pop() if stack else shared.pop()
+        if id(item.value) in seen or isinstance(item.value, LEAVES):
+            continue
+        seen.add(id(item.value))
+        held.append(item)
+        for child in reversed(list(_children(item))):
+            (stack if child.own else shared).append(child)
+    return held
+
+
+def _children(item: Held) -> Iterator[Held]:
+    for key, value, own in _parts(item.value):
+        name = str(key) if isinstance(key, str | int) else type(key).__name__
+        yield Held((*item.path, name), value, own and item.own)
+
+
+def _parts(value: Any) -> Iterator[tuple[Any, Any, bool]]:
+    """Key, value and whether it is the object's own, for all that it holds."""
+    if isinstance(value, type | nnx.Variable):
+        return
+    if isinstance(value, dict | types.MappingProxyType):
+        for key, child in value.items():
+            yield key, child, True
+            yield type(key).__name__, key, True
+    elif isinstance(value, list | tuple | set | frozenset | deque):
+        for i, child in enumerate(value):
+            yield i, child, True
+    elif isinstance(value, np.ndarray):
+        for i, child in enumerate(value.flat if value.dtype == object else ()):
+            yield i, child, True
+    elif isinstance(value, types.FunctionType):
+        yield from _parts_of_function(value)
+        return
+    elif type(value).__module__.startswith("jaxlib"):  # beside it JAX's own registers
+        yield "__wrapped__", getattr(value, "__wrapped__", None), True
+        return
+    for name, child in list(getattr(value, "__dict__", {}).items()):
+        if not name.startswith("_pytree__"):
+            yield name, child, True
+    if isinstance(value, nnx.Pytree):
+        yield from _parts_of_classes(type(value))
+    else:  # slots, and what objects without a __dict__ hold: partials, iterators, ...
+        for child in gc.get_referents(value):
+            if child is not type(value):
+                yield _name_within(value, child), child, True
+
+
+def _parts_of_function(function: Any) -> Iterator[tuple[Any, Any, bool]]:
+    code = function.__code__
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        for child in gc.get_referents(cell):  # none while the variable has no value
+            yield name, child, True
+    yield "__defaults__", function.__defaults__, True
+    yield "__kwdefaults__", function.__kwdefaults__, True
+    for name, child in vars(function).items():
+        yield name, child, True
+    for name in code.co_names:
+        child = function.__globals__.get(name)
+        if isinstance(child, nnx.Module):
+            yield name, child, False
+
+
+def _parts_of_classes(kind: type) -> Iterator[tuple[Any, Any, bool]]:
+    for base in kind.__mro__:
+        if base.__module__.partition(".")[0] not in {"builtins", "flax", "flax_gn"}:
+            for name, child in vars(base).items():
+                yield name, child, False
+
+
+def _name_within(value: Any, child: Any) -> str:
+    """The attribute that holds ``child``, of those that partials and methods have."""
+    names = ("func", "args", "keywords", "__self__", "__func__")
+    kind = type(value)
+    for name in names:
+        if hasattr(kind, name) and getattr(value, name, None) is child:
+            return name
+    return type(child).__name__

@@ -1,0 +1,554 @@
+"""After a conversion no batch norm is left that the report does not name."""
+
+import collections
+import dataclasses
+import functools
+import types
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from flax import nnx
+
+import flax_gn
+from flax_gn import convert
+from flax_gn import nnx as nnx_layers
+
+C = 8
+X = jax.random.normal(jax.random.key(0), (2, 5, C))
+
+
+def layer(**options) -> Any:
+    """A batch norm with random parameters that uses its running average."""
+    norm: Any = nnx.BatchNorm(C, use_running_average=True, rngs=nnx.Rngs(0), **options)
+    norm.scale[...], norm.bias[...] = jax.random.normal(jax.random.key(1), (2, C))
+    return norm
+
+
+class Holder(nnx.Module):
+    """Holds one object, and says how its norm is called."""
+
+    def __init__(self, held, call):
+        self.held, self.call = held, call
+
+    def __call__(self, x):
+        return self.call(self.held, x)
+
+
+@dataclasses.dataclass
+class Box:
+    norm: Any
+
+
+class Slots:
+    __slots__ = ("norm",)
+
+    def __init__(self, norm):
+        self.norm = norm
+
+
+class Plain(nnx.BatchNorm):
+    """Another default, and nothing else."""
+
+    def __init__(self, features, **options):
+        super().__init__(features, momentum=0.9, rngs=nnx.Rngs(0), **options)
+        self.label = "mine"
+        self.extra = nnx.Param(jnp.ones(3))
+
+
+def closure(norm):
+    def call(x):
+        return norm(x)
+
+    return call
+
+
+def default(norm):
+    def call(x, norm=norm):
+        return norm(x)
+
+    return call
+
+
+def object_array(norm):
+    array = np.empty(1, object)
+    array[0] = norm
+    return array
+
+
+def called(held, x):
+    return held(x)
+
+
+# How a norm is put away, how it is called there, and where the report says it is.
+PLACES: dict[str, tuple[Any, Any, str]] = {
+    "attribute": (lambda n: n, called, "held"),
+    "list": (lambda n: nnx.data([n]), lambda h, x: h[0](x), "held.0"),
+    "tuple": (lambda n: nnx.data((1, n)), lambda h, x: h[1](x), "held.1"),
+    "dict": (lambda n: nnx.data({"a": n}), lambda h, x: h["a"](x), "held.a"),
+    "set": (lambda n: {n}, lambda h, x: next(iter(h))(x), "held.0"),
+    "deque": (lambda n: collections.deque([n]), lambda h, x: h[0](x), "held.0"),
+    "nnx.List": (lambda n: nnx.List([n]), lambda h, x: h[0](x), "held.0"),
+    "nnx.Dict": (lambda n: nnx.Dict(a=n), lambda h, x: h["a"](x), "held.a"),
+    "nnx.Sequential": (nnx.Sequential, called, "held.layers.0"),
+    "partial": (functools.partial, called, "held.func"),
+    "partial's argument": (
+        lambda n: functools.partial(called, n),
+        called,
+        "held.args.0",
+    ),
+    "partial's keyword": (
+        lambda n: functools.partial(lambda x, n: n(x), n=n),
+        called,
+        "held.keywords.n",
+    ),
+    "closure": (closure, called, "held.norm"),
+    "default": (default, called, "held.__defaults__.0"),
+    "jitted": (jax.jit, called, "held.__wrapped__"),
+    "jitted closure": (
+        lambda n: jax.jit(closure(n)),
+        called,
+        "held.__wrapped__.norm",
+    ),
+    "checkpointed": (lambda n: jax.checkpoint(closure(n)), called, "held.*norm"),
+    "method of its holder": (
+        lambda n: nnx.Sequential(n).__call__,
+        called,
+        "held.__self__.layers.0",
+    ),
+    "dataclass": (Box, lambda h, x: h.norm(x), "held.norm"),
+    "slots": (Slots, lambda h, x: h.norm(x), "held.BatchNorm"),
+    "namespace": (
+        lambda n: types.SimpleNamespace(n=n),
+        lambda h, x: h.n(x),
+        "held.n",
+    ),
+    "array of objects": (object_array, lambda h, x: h[0](x), "held.0"),
+    "deep": (
+        lambda n: Box(functools.partial(closure(nnx.Sequential(n)))),
+        lambda h, x: h.norm(x),
+        "held.norm.func.norm.layers.0",
+    ),
+}
+
+
+def holder(place):
+    put, call, path = PLACES[place]
+    norm = layer()
+    held = put(norm)
+    static = not nnx.is_data(held) and place not in ("list", "tuple", "dict")
+    return Holder(nnx.static(held) if static else held, call), norm, path
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_is_replaced_wherever_it_is(place):
+    model, norm, path = holder(place)
+    model(X)  # compiled functions have a program now
+    scale, bias = norm.scale, norm.bias
+    report = convert.nnx_model(model)
+    (change,) = report.changes
+    start, _, end = path.partition("*")
+    assert change.path.startswith(start)
+    assert change.path.endswith(end)
+    assert not report.left
+    assert norm.scale is scale
+    assert norm.bias is bias
+    expected = flax_gn.group_norm(X, scale[...], bias[...], 4)
+    np.testing.assert_allclose(model(X), expected, atol=1e-5)
+
+
+def test_one_that_is_in_two_places_stays_one():
+    norm = layer()
+    model = nnx.Sequential(norm, functools.partial(norm), closure(norm))
+    report = convert.nnx_model(model)
+    assert [change.path for change in report.changes] == ["layers.0"]
+    assert model.layers[0] is norm
+    expected = X
+    for _ in range(3):
+        expected = flax_gn.group_norm(expected, norm.scale[...], norm.bias[...], 4)
+    np.testing.assert_allclose(model(X), expected, atol=1e-5)
+
+
+def test_a_model_that_refers_to_itself_is_walked_once():
+    model: Any = nnx.Sequential(layer())
+    model.again = nnx.static(Box(model))
+    assert len(convert.nnx_model(model).changes) == 1
+
+
+def test_a_subclass_with_another_constructor_alone_is_replaced():
+    norm: Any = Plain(C)
+    report = convert.nnx_model(nnx.Sequential(norm))
+    assert not report.left
+    assert issubclass(type(norm), nnx_layers.GroupNorm)
+    assert norm.label == "mine"
+    assert "extra" in nnx.state(norm)
+
+
+class Activated(nnx.BatchNorm):
+    def __call__(self, *args, **options):
+        return nnx.relu(super().__call__(*args, **options))
+
+
+class Mixin:
+    def forward(self, x: Any) -> Any:
+        return nnx.relu(self(x))  # type: ignore[operator]
+
+
+class Mixed(nnx.BatchNorm, Mixin):
+    pass
+
+
+class Viewed(nnx.BatchNorm):
+    def set_view(self, use_running_average=None):
+        raise NotImplementedError
+
+
+class Renorm(nnx.Module):
+    """A batch norm of its own kind."""
+
+    def __init__(self):
+        self.running = nnx.data({"m": nnx.BatchStat(jnp.zeros(C))})
+        self.deviation = nnx.BatchStat(jnp.ones(C))
+
+
+class Named(nnx.BatchNorm):
+    def __init__(self, features, **options):
+        super().__init__(features, **options)
+        self.activation = nnx.relu
+
+
+shared_norm: Any = layer()
+
+
+class OfClass(nnx.Module):
+    norm = layer()
+
+    def __call__(self, x):
+        return self.norm(x)
+
+
+def lazily(module):
+    return nnx.bridge.ToNNX(module, rngs=nnx.Rngs(0))
+
+
+class Compact(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.BatchNorm(use_running_average=True, name="inner")(x)
+
+
+# What stays, where, and a part of the reason.
+STAYS: dict[str, tuple[Any, str, str]] = {
+    "activation": (
+        lambda: Activated(C, rngs=nnx.Rngs(0)),
+        "layers.0",
+        "its class Activated defines __call__, which would be lost",
+    ),
+    "mixin": (
+        lambda: Mixed(C, rngs=nnx.Rngs(0)),
+        "layers.0",
+        "its class Mixed defines forward",
+    ),
+    "view": (
+        lambda: Viewed(C, rngs=nnx.Rngs(0)),
+        "layers.0",
+        "its class Viewed defines set_view",
+    ),
+    "attribute": (
+        lambda: Named(C, rngs=nnx.Rngs(0)),
+        "layers.0",
+        "its attribute activation has another meaning in a group norm",
+    ),
+    "bound method": (
+        lambda: layer().__call__,
+        "layers.0.__self__",
+        "its method __call__ is kept at layers.0, and would stay a batch norm's",
+    ),
+    "another kind": (
+        Renorm,
+        "layers.0",
+        "it keeps batch statistics of its own: running.m, deviation",
+    ),
+    "nnx class": (
+        lambda: functools.partial(nnx.BatchNorm, C),
+        "layers.0.func",
+        "it is a class that makes batch norms. Put nnx_norm in its place",
+    ),
+    "linen class": (
+        lambda: Box(nn.BatchNorm),
+        "layers.0.norm",
+        "it is a class that makes batch norms. Put linen_norm in its place",
+    ),
+    "linen layer": (
+        lambda: Box(nn.BatchNorm()),
+        "layers.0.norm",
+        "it is linen's BatchNorm. Put linen_norm in its place",
+    ),
+    "bridge": (
+        lambda: lazily(nn.BatchNorm(use_running_average=True)).lazy_init(X),
+        "layers.0",
+        "it wraps linen's BatchNorm",
+    ),
+    "bridge to a compact module": (
+        lambda: lazily(Compact()).lazy_init(X),
+        "layers.0",
+        "it keeps batch statistics of its own: inner.mean, inner.var",
+    ),
+    "bridge without variables": (
+        lambda: lazily(Compact()),
+        "layers.0",
+        "Call lazy_init first",
+    ),
+    "global": (
+        lambda: lambda x: shared_norm(x),
+        "layers.0.shared_norm",
+        "it is a global variable or an attribute of a class",
+    ),
+    "class": (
+        OfClass,
+        "layers.0.norm",
+        "it is a global variable or an attribute of a class",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STAYS)
+def test_what_stays_is_named_with_the_reason(case):
+    make, path, reason = STAYS[case]
+    model = nnx.Sequential(make(), layer())
+    report = convert.nnx_model(model)
+    assert [change.path for change in report.changes] == ["layers.1"]
+    (left,) = report.left
+    assert left.path == path
+    assert reason in left.reason
+    assert f"\n1 was left:\n  {path}: " in str(report)
+
+
+@pytest.mark.parametrize(
+    "case", ["activation", "mixin", "view", "attribute", "bound method", "global"]
+)
+def test_what_stays_computes_what_it_did(case):
+    model = nnx.Sequential(STAYS[case][0]())
+    model.eval()
+    before = model(X)
+    convert.nnx_model(model)
+    np.testing.assert_array_equal(model(X), before)
+
+
+def test_a_norm_within_one_that_stays_is_named_too():
+    outer: Any = Activated(C, rngs=nnx.Rngs(0))
+    outer.inner = Activated(C, rngs=nnx.Rngs(0))
+    outer.plain = layer()
+    report = convert.nnx_model(outer)
+    assert [left.path for left in report.left] == ["", "inner"]
+    assert [change.path for change in report.changes] == ["plain"]
+    assert "\n  (root): its class Activated" in str(report)
+
+
+def test_nothing_is_left_where_there_is_nothing():
+    model = nnx.Sequential(
+        nnx.Linear(C, C, rngs=nnx.Rngs(0)),
+        nnx.Dropout(0.5, rngs=nnx.Rngs(0)),
+        nnx.MultiHeadAttention(2, C, rngs=nnx.Rngs(0)),
+        lazily(nn.Dense(3)).lazy_init(X),
+        nnx.relu,
+        jax.nn.silu,
+        jax.jit(jnp.sin),
+        nnx.jit(lambda x: x),
+        functools.partial(nnx.gelu, approximate=True),
+    )
+    assert convert.nnx_model(model) == convert.Report(())
+
+
+@pytest.mark.parametrize(
+    "root",
+    [[layer()], (layer(),), {"a": layer()}, functools.partial(layer()), None, nnx.relu],
+)
+def test_a_root_that_is_no_module_is_refused(root):
+    with pytest.raises(TypeError, match=r"must be a flax\.nnx\.Module; got"):
+        convert.nnx_model(root)
+
+
+def test_a_linen_root_is_shown_the_way():
+    with pytest.raises(TypeError, match="variables with linen_variables"):
+        convert.nnx_model(nn.BatchNorm())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("root", [nnx.List, nnx.Sequential])
+def test_a_container_of_nnx_is_a_root(root):
+    model = root([layer()]) if root is nnx.List else root(layer())
+    assert len(convert.nnx_model(model).changes) == 1
+
+
+@pytest.mark.parametrize("make", ["converted", "nnx_norm"])
+def test_training_and_evaluation_are_set_as_on_a_batch_norm(make):
+    norm: Any = (
+        layer() if make == "converted" else convert.nnx_norm(C, rngs=nnx.Rngs(0))
+    )
+    model = nnx.Sequential(norm)
+    convert.nnx_model(model)
+    expected = model(X)
+    model.set_attributes(use_running_average=True)
+    assert norm.use_running_average is True
+    model.train()
+    assert norm.use_running_average is False
+    model.eval()
+    assert norm.use_running_average is True
+    view: Any = nnx.view(model, use_running_average=False)
+    assert view.layers[0].use_running_average is False
+    assert view.layers[0].scale is norm.scale
+    np.testing.assert_array_equal(view(X), expected)
+    y = nnx.view(model, use_running_average=True)(X)
+    np.testing.assert_array_equal(y, expected)
+
+
+# Every entry point with a number, or a rule, of groups; each gives the number taken.
+class Net(nn.Module):
+    norm: Any
+
+    @nn.compact
+    def __call__(self, x):
+        return self.norm(name="stem")(x)
+
+
+def by_model(groups):
+    norm = layer()
+    convert.nnx_model(nnx.Sequential(norm), groups=groups)
+    return norm.num_groups
+
+
+def by_nnx_norm(groups):
+    return convert.nnx_norm(C, groups=groups, rngs=nnx.Rngs(0)).num_groups
+
+
+def by_variables(groups):
+    variables = Net(functools.partial(nn.BatchNorm, use_running_average=True)).init(
+        jax.random.key(0), X
+    )
+    return convert.linen_variables(variables, groups=groups)[1].changes[0].groups
+
+
+def by_linen_norm(groups):
+    net = Net(functools.partial(convert.linen_norm, groups=groups))
+    y, _ = net.init_with_output(jax.random.key(0), X)
+    candidates = {g: flax_gn.group_norm(X, groups=g, eps=1e-5) for g in (1, 2, 4, 8)}
+    return min(candidates, key=lambda g: float(jnp.abs(candidates[g] - y).max()))
+
+
+ENTRIES = {
+    by_model: "nnx_model: {} of the norm at layers.0;",
+    by_nnx_norm: "nnx_norm: {};",
+    by_variables: "linen_variables: {} of the norm at stem;",
+    by_linen_norm: "linen_norm: {} of the norm at stem;",
+}
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_groups_may_be_a_number_or_a_rule(entry):
+    assert entry(2) == 2
+    assert entry(np.int64(4)) == 4
+    assert entry(lambda channels: channels // 4) == 2
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+@pytest.mark.parametrize("groups", [3, 0, -2, 16])
+def test_a_number_that_does_not_divide_is_refused_with_the_path(entry, groups):
+    for given, name in ((groups, "groups"), (lambda _: groups, "groups(8)")):
+        message = ENTRIES[entry].format(f"{name} must divide the 8 channels")
+        with pytest.raises(ValueError, match=str(groups)) as error:
+            entry(given)
+        assert f"{message} got {groups}." in str(error.value)
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+@pytest.mark.parametrize("groups", [2.0, True, None, "4"])
+def test_groups_that_are_no_integer_are_refused(entry, groups):
+    with pytest.raises(TypeError, match="must be an int, for the 8 channels"):
+        entry(groups)
+
+
+def test_a_model_that_is_refused_is_unchanged():
+    model = nnx.Sequential(layer(), nnx.BatchNorm(7, rngs=nnx.Rngs(0)))
+    with pytest.raises(ValueError, match=r"7 channels of the norm at layers\.1; got 4"):
+        convert.nnx_model(model, groups=4)
+    assert type(model.layers[0]) is nnx.BatchNorm
+
+
+def test_nnx_norm_takes_batch_norms_arguments():
+    parameters = nnx.BatchNorm.__init__.__annotations__.keys() - {"return"}
+    assert parameters == convert.nnx_norm.__annotations__.keys() - {"return", "groups"}
+    norm: Any = convert.nnx_norm(
+        C,
+        use_running_average=True,
+        momentum=0.9,
+        epsilon=0.5,
+        use_bias=False,
+        axis_name="batch",
+        scale_init=nnx.initializers.constant(2.0),
+        scale_metadata={"note": "kept"},
+        dtype=jnp.bfloat16,
+        rngs=nnx.Rngs(0),
+    )
+    assert (norm.bias, norm.axis_name) == (None, None)
+    assert norm.scale.get_metadata()["note"] == "kept"
+    y = norm(X, use_running_average=False)
+    assert y.dtype == jnp.bfloat16
+    expected = flax_gn.group_norm(X, jnp.full(C, 2.0), None, 4, eps=0.5)
+    np.testing.assert_allclose(y.astype(jnp.float32), expected, atol=0.02)
+
+
+def test_nnx_norm_refuses_channels_that_are_not_last():
+    with pytest.raises(ValueError, match="nnx_norm: axis must be -1"):
+        convert.nnx_norm(C, axis=1, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize(
+    ("stats", "params", "reason"),
+    [
+        ({"sigma": 1}, {}, "it keeps sigma, and a batch norm keeps mean and var alone"),
+        ({"mean": C}, {"scale": C}, "it keeps mean, and a batch norm"),
+        (
+            {"mean": C, "var": C, "steps": 1},
+            {"scale": C, "bias": C},
+            "it keeps mean, steps, var, and",
+        ),
+        (
+            {"mean": C, "var": C},
+            {"scale": C, "alpha": C},
+            "its parameters are alpha, scale, and a batch norm's are scale and bias",
+        ),
+    ],
+)
+def test_linen_statistics_of_another_kind_stay_and_are_named(stats, params, reason):
+    odd = [{k: jnp.ones(n) for k, n in part.items()} for part in (stats, params)]
+    norm = (
+        {k: jnp.ones(C) for k in ("scale", "bias")},
+        {k: jnp.ones(C) for k in ("mean", "var")},
+    )
+    variables = {
+        "params": {"Odd_0": odd[1], "BatchNorm_0": norm[0]},
+        "batch_stats": {"Odd_0": odd[0], "BatchNorm_0": norm[1]},
+    }
+    new, report = convert.linen_variables(variables)
+    assert [change.path for change in report.changes] == ["BatchNorm_0"]
+    (left,) = report.left
+    assert left.path == "Odd_0"
+    assert reason in left.reason
+    assert new["batch_stats"] == {"Odd_0": odd[0]}
+    assert new["params"].get("Odd_0", {}) == odd[1]
+    assert f"\n1 was left:\n  Odd_0: {left.reason}" in str(report)
+
+
+def test_bridged_models_convert_by_their_variables():
+    def net(norm):
+        return nnx.bridge.ToLinen(norm, args=(C,), kwargs={"use_running_average": True})
+
+    old = net(nnx.BatchNorm).init(jax.random.key(0), X)
+    new, report = convert.linen_variables(old)
+    assert [change.groups for change in report.changes] == [4]
+    assert not report.left
+    y: Any = net(convert.nnx_norm).apply(new, X)
+    np.testing.assert_allclose(y, flax_gn.group_norm(X, groups=4), atol=1e-6)
