@@ -19,13 +19,13 @@ from flax_gn._problem import Problem, is_known
 
 _LANES = 128  # of a TPU, along the axis that runs fastest
 _SUBLANES = 8  # along the next one
-_PARTS = 1 << 16
+_PARTS = 1 << 15  # of a size; its square has 31 bits
 
 
 def ninther(problem: Problem, x: jax.Array) -> jax.Array:
     """One value of each group, (*kept, 1, ..., G), of x's dtype."""
     if not is_known(*(x.shape[axis] for axis in problem.reduced)):
-        return _median_of_medians(_sliced(problem, x))
+        return _median_of_medians(_sliced_where_open(problem, x))
     return _sharding.if_xla_may_split(
         lambda x: _median_of_medians(_gathered(problem, x)),
         lambda x: _median_of_medians(_cut_out(problem, x)),
@@ -123,6 +123,24 @@ def _sliced(problem, x):
     return values
 
 
+def _sliced_where_open(problem, x):
+    """The same nine slices where `jax.export` leaves the reduced axes open.
+
+    Whether a slice that starts at a multiple of an open size ends before that size is
+    more than jax can tell of most sizes; a dynamic slice need not know.
+    """
+    sizes = [1 if axis in problem.reduced else n for axis, n in enumerate(x.shape)]
+    values = []
+    for *positions, channel in _places(problem, x):
+        starts: list[Any] = [0] * x.ndim
+        for axis, position in zip(problem.reduced, positions, strict=True):
+            starts[axis] = position
+        value = jax.lax.dynamic_slice(x, starts, sizes)
+        size = x.shape[-1] // problem.groups
+        values.append(jax.lax.slice_in_dim(value, channel, None, size, axis=-1))
+    return values
+
+
 def _gathered(problem, x):
     """The same nine values, from all channels of nine positions.
 
@@ -161,9 +179,17 @@ def _places(problem, x) -> list[list[Any]]:
     # In integers, which a size that `jax.export` leaves open can be multiplied with.
     parts = (points * _PARTS).astype(int).tolist()
     return [
-        [size * part // _PARTS for size, part in zip(sizes, row, strict=True)]
+        [_part_of(size, part) for size, part in zip(sizes, row, strict=True)]
         for row in parts
     ]
+
+
+def _part_of(size, part):
+    """size * part // _PARTS, and no number on the way exceeds size or _PARTS**2.
+
+    Open sizes are multiplied in 32 bits, and would overflow.
+    """
+    return size // _PARTS * part + size % _PARTS * part // _PARTS
 
 
 def _median_of_medians(values):

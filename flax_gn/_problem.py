@@ -180,6 +180,14 @@ def is_known(*sizes: Any) -> bool:
     return not any(jax.export.is_symbolic_dim(size) for size in sizes)
 
 
+def is_positive(size: Any) -> bool:
+    """Whether a size is known to be at least 1; of some open ones nobody can tell.
+
+    A strided convolution without padding leaves (l - 3) // 2 + 1 of l positions.
+    """
+    return bool(jax.core.max_dim(size, 1) == size)
+
+
 def number_of_groups(groups: Any, group_size: Any, channels: int) -> int:
     """The number of groups of a channel axis, from either of the two ways to say it."""
     if jax.export.is_symbolic_dim(channels):

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from flax_gn import _fold, _fusion, _pilot, _sums
 from flax_gn._linear import linear_call
-from flax_gn._problem import Problem, is_known
+from flax_gn._problem import Problem, is_known, is_positive
 
 
 class Moments(NamedTuple):
@@ -117,13 +117,20 @@ def tangent(
 
 def _pilot_and_count(problem, x) -> tuple[jax.Array, jax.Array]:
     """A value near the mean of each group, and how many values the group has."""
-    size = x.shape[-1] // problem.groups
-    count = math.prod(x.shape[axis] for axis in problem.reduced) * size
-    if is_known(count) and not count:
-        pilot = jnp.zeros((1,) * x.ndim, problem.compute_dtype)
+    sizes = [x.shape[axis] for axis in problem.reduced]
+    if not all(map(is_positive, sizes)):
+        if is_known(*sizes):
+            pilot = jnp.zeros((1,) * x.ndim, problem.compute_dtype)
+        else:
+            # There may be no value to be the pilot.
+            everything = jnp.ones((1,) * x.ndim, bool)
+            pilot, _ = _masked_pilot_and_count(problem, x, everything)
     else:
         pilot = _pilot.ninther(problem, x).astype(problem.compute_dtype)
-    return pilot, jnp.full((1,) * x.ndim, count, problem.compute_dtype)
+    # One by one: the product of open sizes would be formed in 32 bits.
+    sizes.append(x.shape[-1] // problem.groups)
+    count = math.prod(jnp.asarray(size, problem.compute_dtype) for size in sizes)
+    return pilot, jnp.full((1,) * x.ndim, count)
 
 
 def _masked_pilot_and_count(problem, x, mask):

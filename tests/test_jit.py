@@ -238,6 +238,55 @@ def test_export_with_open_sizes(name, sizes, implementation):
     check.gradients(case, data, grads, implementation)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "shapes"),
+    [
+        # A product of a length with another number has more than 31 bits.
+        ("1, l, 8", [(1, 70_000, 8), (1, 160_000, 8), (1, 1, 8)]),
+        ("n, h, w, 8", [(1, 70_000, 2, 8), (2, 3, 160_000, 8)]),
+    ],
+)
+def test_export_for_any_length(sizes, shapes, implementation):
+    def run(x, dy):
+        f = functools.partial(group_norm, groups=4, implementation=implementation)
+        y, pullback = jax.vjp(f, x, jnp.ones(8), jnp.zeros(8))
+        return y, *pullback(dy)
+
+    opened = jax.ShapeDtypeStruct(jax.export.symbolic_shape(sizes), jnp.float32)
+    exported = jax.export.export(jax.jit(run))(opened, opened)
+    for shape in shapes:
+        x, dy = np.random.default_rng(0).standard_normal((2, *shape)).astype("f4")
+        found, expected = exported.call(x, dy), jax.jit(run)(x, dy)
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6 * np.abs(b).max())
+
+
+def test_export_of_sizes_whose_sign_is_open(implementation):
+    """A convolution with strides and no padding may leave no position at all."""
+
+    def run(x, kernel):
+        x = jax.lax.conv_general_dilated(
+            x, kernel, (2,), "VALID", dimension_numbers=("NWC", "WIO", "NWC")
+        )
+        f = functools.partial(group_norm, groups=4, implementation=implementation)
+        y, pullback = jax.vjp(f, x, jnp.ones(8), jnp.zeros(8))
+        return y, *pullback(jnp.cos(y))
+
+    rng = np.random.default_rng(0)
+    kernel = rng.standard_normal((3, 2, 8)).astype("f4")
+    opened = jax.ShapeDtypeStruct(jax.export.symbolic_shape("n, l, 2"), jnp.float32)
+    exported = jax.export.export(jax.jit(run))(opened, kernel)
+    for shape in (2, 9, 2), (1, 70_001, 2), (1, 160_000, 2):
+        # Large, for the pilot to matter.
+        x = rng.standard_normal(shape).astype("f4") + 100
+        found, expected = exported.call(x, kernel), jax.jit(run)(x, kernel)
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
+    if implementation != "reference":
+        constant = exported.call(np.full((1, 9, 2), 123.456, "f4"), kernel * 0 + 1)
+        np.testing.assert_array_equal(constant[0], 0)
+
+
 def test_donated_input(implementation):
     case = BY_NAME["4d_2_groups"]
     data = inputs(case)
