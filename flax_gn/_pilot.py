@@ -185,7 +185,7 @@ def _places(problem, x) -> list[list[Any]]:
 
 
 def _part_of(size, part):
-    """size * part // _PARTS, and no number on the way exceeds size or _PARTS**2.
+    """A part of a size, and no number on the way exceeds it or _PARTS**2.
 
     Open sizes are multiplied in 32 bits, and would overflow.
     """

@@ -139,6 +139,9 @@ def _floating_array(name: str, value: Any) -> jax.Array:
             f"{type(value).__name__}. Convert it with jnp.asarray first."
         )
     _floating_dtype(name, value.dtype)
+    if isinstance(value, jax.Array):
+        # To convert it would be an operation, at which `jax.debug_nans` looks.
+        return value
     try:
         return jnp.asarray(value)
     except (TypeError, ValueError) as error:

@@ -43,11 +43,15 @@ def _groups_apart(
     problem: Problem, operands: Operands
 ) -> tuple[jax.Array, jax.Array | None]:
     """Splits x and mask: (*kept, *spatial, G, C/G); masked values become zero."""
-    x, mask = operands.x.astype(problem.compute_dtype), operands.mask
+    x, mask = operands.x, operands.mask
+    if mask is not None:
+        # `jnp.where` would convert x first, and `jax.debug_nans` look at it.
+        kept = jnp.broadcast_to(mask, x.shape)
+        x = jax.lax.select(kept, x, jnp.zeros_like(x))
     shape = (*x.shape[:-1], problem.groups, x.shape[-1] // problem.groups)
+    x = x.astype(problem.compute_dtype).reshape(shape)
     if mask is None:
-        return x.reshape(shape), None
-    x = jnp.where(mask, x, 0).reshape(shape)
+        return x, None
     if mask.shape[-1] == 1:
         return x, mask[..., None]
     return x, mask.reshape(*mask.shape[:-1], *shape[-2:])

@@ -96,7 +96,7 @@ def tangent(
         x, mask, value = saved
 
         def of_element(x, dx, mean, mask):
-            dx = where(mask, dx.astype(problem.compute_dtype))
+            dx = widened(problem, dx, mask)
             return dx, 2 * _centred_by_mean(problem, x, mask, mean) * dx
 
         return group_sums(problem, of_element, x, dx, _mean(problem, x, value), mask)
@@ -139,7 +139,7 @@ def _masked_pilot_and_count(problem, x, mask):
     Formed as low + mean(x - low) with the least kept value, so that it equals the
     value of a constant group exactly; a plain mean does not.
     """
-    x = x.astype(problem.compute_dtype)
+    x = widened(problem, x, mask)
     kept = jnp.broadcast_to(mask, x.shape)
     count = group_sum(problem, kept.astype(x.dtype))
     low = jnp.where(kept, x, jnp.inf)
@@ -253,8 +253,17 @@ def where(mask: jax.Array | None, value: jax.Array) -> jax.Array:
     return value if mask is None else jnp.where(mask, value, 0)
 
 
+def widened(problem: Problem, x: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """An array in the compute dtype, zero where masked.
+
+    Nothing is computed of a masked NaN, not even its other dtype: `jax.debug_nans` and
+    `checkify` look at every operation.
+    """
+    return where(mask, x).astype(problem.compute_dtype)
+
+
 def _centred(problem, x, centre, mask):
-    return where(mask, x.astype(problem.compute_dtype) - centre)
+    return where(mask, widened(problem, x, mask) - centre)
 
 
 def _mean(problem, x, value: Moments):
@@ -265,4 +274,4 @@ def _mean(problem, x, value: Moments):
 
 def _centred_by_mean(problem, x, mask, mean):
     pilot, shift = mean
-    return where(mask, (x.astype(problem.compute_dtype) - pilot) - shift)
+    return where(mask, (widened(problem, x, mask) - pilot) - shift)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax_gn import _activations, _fold, _fusion, _rows, _sharding, _statistics, _sums
 from flax_gn._linear import differentiated_as, linear_call
 from flax_gn._problem import Operands, Problem
-from flax_gn._statistics import Moments, to_channels, where
+from flax_gn._statistics import Moments, to_channels, where, widened
 
 
 class Saved(NamedTuple):
@@ -136,7 +136,7 @@ def _x_hat(problem, x, mask, coefficients: Coefficients):
     pilot and offset are subtracted one after the other: their sum, the mean, would
     round away the digits that the pilot saves.
     """
-    centred = x.astype(problem.compute_dtype) - coefficients.pilot
+    centred = widened(problem, x, mask) - coefficients.pilot
     return where(mask, centred * coefficients.rstd + coefficients.offset)
 
 
@@ -185,7 +185,7 @@ def tangent(problem, saved: Saved, tangents):
 
     def of_element(x, dx, coefficients, mask):
         x_hat = _x_hat(problem, x, mask, coefficients)
-        return where(mask, dx.astype(problem.compute_dtype)), x_hat
+        return widened(problem, dx, mask), x_hat
 
     def products(*arrays):
         dx, x_hat = of_element(*arrays)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import checkify
 
 from flax_gn import group_norm
 from tests import oracle
@@ -234,3 +235,53 @@ class TestRange:
 
 def _ones():
     return np.ones(8, np.float32)
+
+
+def _call(x, mask, implementation):
+    return group_norm(
+        x,
+        _ones(),
+        0 * _ones(),
+        2,
+        mask=mask,
+        activation="silu",
+        implementation=implementation,
+    )
+
+
+def _grad(x, *options):
+    def loss(x):
+        return jnp.sum(jnp.sin(_call(x, *options)).astype(jnp.float32))
+
+    return jax.grad(loss)(x)
+
+
+def _jvp(x, *options):
+    return jax.jvp(lambda x: _call(x, *options), (x,), (jnp.ones_like(x),))
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("call", [_call, _grad, _jvp])
+def test_what_looks_for_nan_finds_none_that_a_mask_hides(call, dtype, implementation):
+    mask = np.ones((2, 6, 1), bool)
+    mask[:, 4:] = False
+    x = jnp.asarray(np.where(mask, _x(), np.nan), dtype)
+    mask = jnp.asarray(mask)
+    with jax.debug_nans(True):
+        call(x, mask, implementation)
+        jax.jit(call, static_argnums=2)(x, mask, implementation)
+        with jax.disable_jit():
+            call(x, mask, implementation)
+    checked = checkify.checkify(
+        lambda x: call(x, mask, implementation), errors=checkify.nan_checks
+    )
+    error, _ = checked(x)
+    error.throw()
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_what_looks_for_nan_finds_one_that_is_kept(implementation):
+    x = jnp.asarray(_x()).at[0, 1, 2].set(jnp.nan)
+    with jax.debug_nans(True), pytest.raises(FloatingPointError):
+        _call(x, jnp.ones((2, 6, 1), bool), implementation)
