@@ -50,7 +50,8 @@ def group_norm(
     The statistics are float32 or wider and accurate at any mean. The backward pass
     keeps x, gamma, beta and the statistics, and rebuilds the rest. Every JAX
     transformation works: jit, reverse and forward mode and their compositions, vmap,
-    checkpoint, scan, pmap, shard_map, export.
+    checkpoint, scan, pmap, shard_map, export; but not jax.experimental.jet, which
+    fails through `jax.custom_jvp`, at jax.nn.relu as well.
 
     Args:
       x: shape (N, *spatial, C), any number of spatial axes; float32, bfloat16, float16

@@ -1,13 +1,18 @@
 """The reference has a page for every public name, and each docstring is complete."""
 
+import functools
 import importlib
+import importlib.util
 import inspect
 import pathlib
 import re
+import types
 
+import jax
 import pytest
+from jax.experimental import jet
 
-from flax_gn import models
+from flax_gn import group_norm, models
 
 ROOT = pathlib.Path(__file__).parents[1]
 MODULES = ("flax_gn", "flax_gn.linen", "flax_gn.nnx", "flax_gn.convert")
@@ -86,3 +91,38 @@ def test_the_networks_have_a_page_together():
         line.removeprefix("::: flax_gn.models.") for line in lines if ":::" in line
     }
     assert shown == set(models.__all__)
+
+
+@pytest.mark.parametrize(
+    ("page", "link", "moved"),
+    [
+        ("index.md", "../experiments/README.md#a", "experiments/README.md#a"),
+        ("index.md", "numerics.md", "numerics.md"),
+        ("api/index.md", "../conversion.md", "../conversion.md"),
+        ("api/index.md", "../../experiments/a/b.png", "../experiments/a/b.png"),
+        ("experiments/README.md", "../docs/datasets.md", "../datasets.md"),
+        ("experiments/README.md", "norms/a.png", "norms/a.png"),
+        ("index.md", "https://docs.jax.dev/a", "https://docs.jax.dev/a"),
+        ("index.md", "#use", "#use"),
+    ],
+)
+def test_links_of_the_checkout_become_links_of_the_site(page, link, moved):
+    hook = importlib.util.spec_from_file_location("c", ROOT / "docs" / "checkout.py")
+    assert hook is not None
+    assert hook.loader is not None
+    checkout = importlib.util.module_from_spec(hook)
+    hook.loader.exec_module(checkout)
+    file = types.SimpleNamespace(file=types.SimpleNamespace(src_uri=page))
+    text = checkout.on_page_markdown(f"a [b]({link}) and ![c]({link})", file)
+    assert text == f"a [b]({moved}) and ![c]({moved})"
+
+
+@pytest.mark.parametrize(
+    "function", [jax.nn.relu, functools.partial(group_norm, groups=2)]
+)
+def test_jet_is_the_transformation_that_the_pages_except(function):
+    x = jax.random.normal(jax.random.key(0), (1, 3, 4))
+    with pytest.raises(Exception, match=r"tracer|process_primitive"):
+        jet.jet(function, (x,), ((x,),))
+    for page in ("README.md", "docs/index.md", "flax_gn/functional.py"):
+        assert "jax.experimental.jet" in (ROOT / page).read_text()

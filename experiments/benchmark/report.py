@@ -176,8 +176,8 @@ def head(first: str, titles: Sequence[str]) -> list[str]:
     return [f"| {names} |", "|---|" + "---:|" * len(titles)]
 
 
-def readme_table(record: Row) -> str:
-    """The README's performance table."""
+def layers_table(record: Row) -> str:
+    """Times beside those of flax.linen, over all layers."""
     found = groups(record)
     columns = [
         (mode, dtype)

@@ -84,7 +84,7 @@ def test_the_table_shows_geometric_means_and_extremes():
             "times_linen": ratio,
         }
 
-    table = report.readme_table(
+    table = report.layers_table(
         {
             "results": [row("a", 2.0), row("b", 8.0)],
             "processor": "P",
