@@ -302,11 +302,18 @@ MUTATIONS = (
         (EVERYWHERE, "-k", "closure"),
     ),
     Mutation(
+        "norms in global variables overlooked",
+        "convert/_walk.py",
+        "            if not isinstance(child, type):",
+        "            if isinstance(child, type):",
+        (EVERYWHERE, "-k", "what_stays_is_named and global"),
+    ),
+    Mutation(
         "programs compiled before a conversion run on",
         "convert/_nnx.py",
         "        jax.clear_caches()",
         "        pass",
-        (EVERYWHERE, "-k", "jitted"),
+        (EVERYWHERE, "-k", "compiled_before"),
     ),
     Mutation(
         "statistics beside mean and var taken for a batch norm's",

@@ -1,8 +1,11 @@
 """After a conversion no batch norm is left that the report does not name."""
 
 import collections
+import copy
 import dataclasses
 import functools
+import pickle
+import random
 import types
 from typing import Any
 
@@ -143,12 +146,21 @@ def holder(place):
     return Holder(nnx.static(held) if static else held, call), norm, path
 
 
+@pytest.fixture
+def cleared(monkeypatch) -> list[str]:
+    """The calls of jax.clear_caches, without effect, so that tests compile once."""
+    calls: list[str] = []
+    monkeypatch.setattr(jax, "clear_caches", lambda: calls.append("called"))
+    return calls
+
+
 @pytest.mark.parametrize("place", PLACES)
-def test_is_replaced_wherever_it_is(place):
+def test_is_replaced_wherever_it_is(place, cleared):
     model, norm, path = holder(place)
-    model(X)  # compiled functions have a program now
     scale, bias = norm.scale, norm.bias
+    in_the_state = any(norm is module for _, module in nnx.iter_modules(model))
     report = convert.nnx_model(model)
+    assert bool(cleared) is not in_the_state
     (change,) = report.changes
     start, _, end = path.partition("*")
     assert change.path.startswith(start)
@@ -158,6 +170,16 @@ def test_is_replaced_wherever_it_is(place):
     assert norm.bias is bias
     expected = flax_gn.group_norm(X, scale[...], bias[...], 4)
     np.testing.assert_allclose(model(X), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("place", ["jitted", "jitted closure", "checkpointed"])
+def test_what_was_compiled_before_is_compiled_anew(place):
+    model, norm, _ = holder(place)
+    before = model(X)
+    convert.nnx_model(model)
+    expected = flax_gn.group_norm(X, norm.scale[...], norm.bias[...], 4)
+    np.testing.assert_allclose(model(X), expected, atol=1e-5)
+    assert np.abs(before - expected).max() > 0.1
 
 
 def test_one_that_is_in_two_places_stays_one():
@@ -221,6 +243,11 @@ class Named(nnx.BatchNorm):
 
 
 shared_norm: Any = layer()
+LAYERS = {"norm": layer()}
+
+
+def by_name(x):
+    return LAYERS["norm"](x)
 
 
 class OfClass(nnx.Module):
@@ -307,6 +334,16 @@ STAYS: dict[str, tuple[Any, str, str]] = {
         "layers.0.shared_norm",
         "it is a global variable or an attribute of a class",
     ),
+    "global in a function in a function": (
+        lambda: lambda x: next(shared_norm(part) for part in [x]),
+        "layers.0.shared_norm",
+        "it is a global variable or an attribute of a class",
+    ),
+    "global in a table": (
+        lambda: lambda x: by_name(x),
+        "layers.0.by_name.LAYERS.norm",
+        "it is a global variable or an attribute of a class",
+    ),
     "class": (
         OfClass,
         "layers.0.norm",
@@ -336,6 +373,35 @@ def test_what_stays_computes_what_it_did(case):
     before = model(X)
     convert.nnx_model(model)
     np.testing.assert_array_equal(model(X), before)
+
+
+@pytest.mark.usefixtures("cleared")
+@pytest.mark.parametrize("seed", range(20))
+def test_no_batch_norm_is_left_unnamed_in_any_nest(seed):
+    """Nests of every kind of place, with norms of every kind at their ends."""
+    rng = random.Random(seed)
+    places = [put for put, _, _ in PLACES.values()]
+    made: list[Any] = []
+
+    def nest(depth):
+        if depth == 0:
+            kind = rng.randrange(3)
+            norm = layer() if kind < 2 else Activated(C, rngs=nnx.Rngs(0))
+            made.append(norm)
+            return norm
+        held = nest(depth - 1)
+        try:
+            return rng.choice(places)(held)
+        except (TypeError, ValueError):  # not callable, not hashable, no module
+            return Box(held)
+
+    model: Any = nnx.Sequential()
+    model.nests = Box([nest(rng.randrange(5)) for _ in range(8)])
+    report = convert.nnx_model(model)
+    kept = [norm for norm in made if isinstance(norm, nnx.BatchNorm)]
+    assert len(report.left) == len(kept)
+    assert len(report.changes) == len(made) - len(kept)
+    assert all(type(norm) is Activated for norm in kept)
 
 
 def test_a_norm_within_one_that_stays_is_named_too():
@@ -381,6 +447,36 @@ def test_a_linen_root_is_shown_the_way():
 def test_a_container_of_nnx_is_a_root(root):
     model = root([layer()]) if root is nnx.List else root(layer())
     assert len(convert.nnx_model(model).changes) == 1
+
+
+def test_a_converted_model_lives_as_one_that_was_made_so():
+    def make(norm):
+        linear = nnx.Linear(C, C, rngs=nnx.Rngs(0))
+        return nnx.Sequential(linear, norm(C, rngs=nnx.Rngs(0)))
+
+    model = make(nnx.BatchNorm)
+    convert.nnx_model(model)
+    graph, state = nnx.split(model)
+    assert graph == nnx.split(make(convert.nnx_norm))[0]
+    expected = model(X)
+    for other in (
+        nnx.merge(graph, state),
+        nnx.clone(model),
+        copy.deepcopy(model),
+        pickle.loads(pickle.dumps(model)),
+    ):
+        np.testing.assert_array_equal(other(X), expected)
+
+    @nnx.jit
+    def made_inside():
+        made = make(nnx.BatchNorm)
+        convert.nnx_model(made)
+        return made
+
+    np.testing.assert_array_equal(made_inside()(X), expected)
+    abstract: Any = nnx.eval_shape(lambda: make(nnx.BatchNorm))
+    convert.nnx_model(abstract)
+    assert nnx.split(abstract)[0] == graph
 
 
 @pytest.mark.parametrize("make", ["converted", "nnx_norm"])

@@ -30,6 +30,9 @@ LEAVES = (
     weakref.ReferenceType,
 )
 
+# Where no global variable and no attribute of a class is a model's norm.
+LIBRARIES = {"builtins", "typing", "flax", "flax_gn", "jax", "jaxlib", "numpy"}
+
 
 class Held(NamedTuple):
     """One object that a model holds.
@@ -78,7 +81,7 @@ def _parts(value: Any) -> Iterator[tuple[Any, Any, bool]]:
     if isinstance(value, type | nnx.Variable):
         return
     if isinstance(value, dict | types.MappingProxyType):
-        for key, child in value.items():
+        for key, child in list(value.items()):
             yield key, child, True
             yield type(key).__name__, key, True
     elif isinstance(value, list | tuple | set | frozenset | deque):
@@ -113,15 +116,24 @@ def _parts_of_function(function: Any) -> Iterator[tuple[Any, Any, bool]]:
     yield "__kwdefaults__", function.__kwdefaults__, True
     for name, child in vars(function).items():
         yield name, child, True
-    for name in code.co_names:
-        child = function.__globals__.get(name)
-        if isinstance(child, nnx.Module):
-            yield name, child, False
+    if function.__module__.partition(".")[0] not in LIBRARIES:
+        for name in _names(code):
+            child = function.__globals__.get(name)
+            if not isinstance(child, type):
+                yield name, child, False
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    """The names of globals and attributes in a function and in those that it makes."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names(constant)
 
 
 def _parts_of_classes(kind: type) -> Iterator[tuple[Any, Any, bool]]:
     for base in kind.__mro__:
-        if base.__module__.partition(".")[0] not in {"builtins", "flax", "flax_gn"}:
+        if base.__module__.partition(".")[0] not in LIBRARIES:
             for name, child in vars(base).items():
                 yield name, child, False
 
