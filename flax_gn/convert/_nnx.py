@@ -163,7 +163,7 @@ def _become(batch_norm: nnx.BatchNorm, group_norm: GroupNorm) -> None:
     for name in attributes.keys() - BATCH_NORM:  # what a user has added
         data = attributes["_pytree__nodes"][name]
         value = attributes[name]
-        setattr(group_norm, name, nnx.data(value) if data else nnx.static(value))
+        setattr(group_norm, name, nnx.data(value) if data else value)
     attributes.clear()
     attributes.update(vars(group_norm))
     object.__setattr__(batch_norm, "__class__", GroupNorm)

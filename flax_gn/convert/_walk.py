@@ -116,7 +116,7 @@ def _parts_of_function(function: Any) -> Iterator[tuple[Any, Any, bool]]:
     yield "__kwdefaults__", function.__kwdefaults__, True
     for name, child in vars(function).items():
         yield name, child, True
-    if function.__module__.partition(".")[0] not in LIBRARIES:
+    if (function.__module__ or "").partition(".")[0] not in LIBRARIES:
         for name in _names(code):
             child = function.__globals__.get(name)
             if not isinstance(child, type):
