@@ -1,10 +1,16 @@
-"""Activations that are known by name, and what any of them costs."""
+"""Activations: those known by name, which can be fused, and what any of them costs."""
 
+import dataclasses
 import functools
+import types
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from flax_gn._words import said
 
 Activation = Callable[[jax.Array], jax.Array]
 
@@ -46,6 +52,145 @@ BY_NAME: dict[str, Activation] = {
     "gelu": jax.nn.gelu,
     "mish": mish,
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Elementwise:
+    """An activation that is held to its contract when it is called."""
+
+    function: Activation
+
+    def __call__(self, z: jax.Array) -> jax.Array:
+        y = self.function(z)
+        if (
+            not isinstance(y, jax.Array)
+            or y.shape != z.shape
+            or not jnp.issubdtype(y.dtype, jnp.floating)
+        ):
+            got = jax.typeof(y) if isinstance(y, jax.Array) else type(y).__name__
+            raise ValueError(
+                said(
+                    "`activation` must be elementwise: for an array of shape "
+                    f"{z.shape}, a floating-point array of that shape; got {got}."
+                )
+            )
+        return y
+
+
+@dataclasses.dataclass(frozen=True)
+class _Partial:
+    """A `functools.partial` that equals another of the same parts.
+
+    ``types`` keeps 1 and 1.0 apart, which are equal and give other programs.
+    """
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    keywords: tuple[tuple[str, Any], ...]
+    types: tuple[type, ...]
+
+    def __call__(self, z: jax.Array) -> jax.Array:
+        return self.function(*self.args, z, **dict(self.keywords))
+
+
+def checked(activation: str | Activation | None) -> Activation | None:
+    """An activation that the op fuses, hashable and equal to its equals.
+
+    Raises:
+      ValueError: it is none, or none that can be fused.
+    """
+    if activation is None:
+        return None
+    if isinstance(activation, str) and activation in BY_NAME:
+        return BY_NAME[activation]
+    if not callable(activation) or not _is_hashable(activation):
+        raise ValueError(
+            said(
+                f"`activation` must be None, one of {sorted(BY_NAME)}, or a hashable, "
+                f"elementwise callable; got {activation!r}."
+            )
+        )
+    if _holds_arrays(activation, set()):
+        name = getattr(activation, "__name__", type(activation).__name__)
+        raise ValueError(
+            said(
+                "`activation` must hold no array and be no module, for it is compiled "
+                "into the op, and would neither change nor have a gradient; got "
+                f"{name}. Apply it to the result, or give it to a layer of "
+                "flax_gn.linen or flax_gn.nnx, which does so."
+            )
+        )
+    if isinstance(activation, functools.partial):
+        keywords = tuple(sorted(activation.keywords.items()))
+        parts = _Partial(
+            activation.func,
+            activation.args,
+            keywords,
+            tuple(type(v) for v in (*activation.args, *dict(keywords).values())),
+        )
+        activation = parts if _is_hashable(parts) else activation
+    return Elementwise(activation)
+
+
+def is_fused(activation: str | Activation | None) -> bool:
+    """Whether the op takes an activation, or else a layer applies it after the norm."""
+    if activation is None or isinstance(activation, str) or not callable(activation):
+        return True  # what is wrong the op refuses
+    return _is_hashable(activation) and not _holds_arrays(activation, set())
+
+
+def _is_hashable(value) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _holds_arrays(value: Any, seen: set[int]) -> bool:
+    """Whether a callable is a module, or keeps an array where its calls find it."""
+    if id(value) in seen or isinstance(value, (type, types.ModuleType, np.generic)):
+        return False
+    seen.add(id(value))
+    # Modules of Flax, Equinox and Haiku alike, without an import of any.
+    if any(base.__name__ == "Module" for base in type(value).__mro__):
+        return True
+    if isinstance(value, (jax.Array, np.ndarray)) or hasattr(value, "__jax_array__"):
+        return True
+    return any(_holds_arrays(part, seen) for part in _parts(value))
+
+
+def _parts(value) -> list[Any]:
+    """What a callable, or a container in it, refers to."""
+    if isinstance(value, dict):
+        return list(value.values())
+    if isinstance(value, (tuple, list, set, frozenset)):
+        return list(value)
+    if isinstance(value, functools.partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if isinstance(value, types.MethodType):
+        return [value.__self__, value.__func__]
+    if isinstance(value, types.FunctionType):
+        # Of globals the arrays and modules themselves, not what functions there hold.
+        named = (value.__globals__.get(name) for name in value.__code__.co_names)
+        return [
+            *(cell.cell_contents for cell in value.__closure__ or () if _is_set(cell)),
+            *(value.__defaults__ or ()),
+            *(value.__kwdefaults__ or {}).values(),
+            *(each for each in named if not isinstance(each, types.FunctionType)),
+        ]
+    return [
+        getattr(value, "__wrapped__", None),
+        *getattr(value, "__dict__", {}).values(),
+    ]
+
+
+def _is_set(cell: types.CellType) -> bool:
+    try:
+        return cell.cell_contents is not cell
+    except ValueError:
+        return False
+
 
 # Where an operation keeps the function that it calls.
 CALLS = ("jaxpr", "call_jaxpr")

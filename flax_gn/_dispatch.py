@@ -7,6 +7,7 @@ import jax
 
 from flax_gn import _faster, _xla
 from flax_gn._problem import Operands, Problem
+from flax_gn._words import said
 
 # What is not the default is imported when it is asked for: kernels bring the compilers
 # of their platforms' language with them.
@@ -48,7 +49,9 @@ def resolve(implementation: str | None) -> Any:
         return _xla
     if implementation not in tuple(_IMPLEMENTATIONS):
         raise ValueError(
-            "group_norm: implementation must be None (pick for me) or one of "
-            f"{sorted(_IMPLEMENTATIONS)}; got {implementation!r}."
+            said(
+                "`implementation` must be None (pick for me) or one of "
+                f"{sorted(_IMPLEMENTATIONS)}; got {implementation!r}."
+            )
         )
     return importlib.import_module(_IMPLEMENTATIONS[implementation])

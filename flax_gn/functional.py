@@ -7,6 +7,7 @@ import jax
 from jax.typing import ArrayLike, DTypeLike
 
 from flax_gn import _dispatch, _problem
+from flax_gn._words import spoken_by
 
 
 class Options(TypedDict, total=False):
@@ -22,6 +23,7 @@ class Options(TypedDict, total=False):
     implementation: str | None
 
 
+@spoken_by("group_norm")
 def group_norm(
     x: ArrayLike,
     gamma: ArrayLike | None = None,
@@ -54,29 +56,35 @@ def group_norm(
     fails through `jax.custom_jvp`, at jax.nn.relu as well.
 
     Args:
-      x: shape (N, *spatial, C), any number of spatial axes; float32, bfloat16, float16
-        or float64. Deviations from the mean are squared in float32 (float64 for
-        float64), so they may reach 1e18; beyond, scale x by a power of two first.
+      x: shape (N, *spatial, C), any number of spatial axes, or one vector of channels,
+        (C,); float32, bfloat16, float16 or float64. Deviations from the mean are
+        squared in float32 (float64 where x or the result is float64), so they may reach
+        1e18; beyond, scale x by a power of two first.
       gamma: scale, shape (C,), or (N, C) for a scale of its own per sample (adaptive
-        group norm); None for 1. Any floating dtype.
+        group norm), or either with axes of size 1 between, (1, 1, 1, C); None for 1.
+        Any floating dtype.
       beta: shift, as gamma; None for 0.
       groups: G, the number of groups, a divisor of C. 1 is the paper's layer norm, C
         its instance norm.
       group_size: channels per group, C/G, instead of ``groups``.
-      eps: added to the variance; positive. The paper's 1e-5 by default.
-      mask: boolean, True where a value counts; it broadcasts to x axis by axis, with
-        or without the channel axis, (N, L), (N, L, 1) or (N, L, C) for x of shape
-        (N, L, C). Statistics are taken over the kept values alone. Masked positions
-        receive activation(beta) and no gradient, whatever stands there, NaN included;
-        so does a group with nothing kept.
+      eps: added to the variance; the paper's 1e-5 by default. With 0, a group of equal
+        values gives NaN.
+      mask: where a value counts, boolean or 0 where not. It broadcasts to x axis by
+        axis, with or without the channel axis, (N, L), (N, L, 1) or (N, L, C) for x of
+        shape (N, L, C), or from the last axis on, as in NumPy, (C,) or (L, C); where
+        both fit and differ it is refused. Statistics are taken over the kept values
+        alone. Masked positions receive activation(beta) and no gradient, whatever
+        stands there, NaN included; so does a group with nothing kept.
       reduction_axes: the axes that share statistics; it must include the channel axis,
         the last. None means all but the first. ``(-3, -2, -1)`` takes one unbatched
         image of shape (H, W, C); ``(2, 3, 4)`` keeps time apart in (N, T, H, W, C),
         and gamma per sample then has shape (N, T, C).
       activation: None, "relu", "silu", "gelu" (the tanh form, as `jax.nn.gelu`),
         "mish" (from one exponential, where `jax.nn.mish` takes more), or an elementwise
-        function of one array that closes over no traced value. The backward pass
-        rebuilds its input from x.
+        function of one array, such as `functools.partial(jax.nn.leaky_relu,
+        negative_slope=0.2)`. The backward pass rebuilds its input from x. A module, or
+        a function that holds an array, is refused: apply it to the result, or give it
+        to a layer.
       axis_name: one or several names of mapped axes (pmap, shard_map) whose devices
         each hold a part of every sample: statistics are shared in one all-reduce,
         weighted by counts. Not for axes that split the batch.
@@ -92,10 +100,10 @@ def group_norm(
       An array of x's shape and of ``dtype``.
 
     Raises:
-      TypeError: x, gamma or beta is no floating-point array, mask is no boolean array,
-        or groups, group_size or eps is not a number known at trace time.
-      ValueError: groups does not divide C, a shape does not fit, eps is not positive,
-        or a name is unknown.
+      TypeError: x, gamma or beta is no floating-point array, mask is no array of truth
+        values, or groups, group_size or eps is not a number known at trace time.
+      ValueError: groups does not divide C, a shape does not fit or has two meanings,
+        eps is negative, or a name is unknown.
       NotImplementedError: the implementation asked for by name cannot do this; the
         message says why. None never raises it.
 
@@ -128,6 +136,7 @@ def group_norm(
     return _dispatch.group_norm(implementation, problem, operands)
 
 
+@spoken_by("group_stats")
 def group_stats(
     x: ArrayLike,
     groups: int | None = None,
@@ -184,6 +193,7 @@ def group_stats(
     return _dispatch.resolve(implementation).group_stats(problem, operands)
 
 
+@spoken_by("layer_norm")
 def layer_norm(
     x: ArrayLike,
     gamma: ArrayLike | None = None,
@@ -220,6 +230,7 @@ def layer_norm(
     return group_norm(x, gamma, beta, 1, **options)
 
 
+@spoken_by("instance_norm")
 def instance_norm(
     x: ArrayLike,
     gamma: ArrayLike | None = None,

@@ -1,6 +1,6 @@
 """Group normalisation as flax.nnx layers, and the paper's other norms."""
 
-import copy
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -11,8 +11,11 @@ from flax import nnx
 from flax.nnx import BatchNorm
 from flax.nnx.nn import dtypes
 from flax.typing import Dtype, Initializer, PromoteDtypeFn
+from jax.typing import ArrayLike
 
-from flax_gn import _layers, _problem
+from flax_gn import _layers
+from flax_gn._problem import Activation
+from flax_gn._words import said
 from flax_gn.weight_standardization import weight_standardize
 
 __all__ = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "WSConv"]
@@ -43,11 +46,14 @@ class GroupNorm(nnx.GroupNorm):
       num_features: number of channels, C.
       num_groups: number of groups, G. It must divide C. A function of C, such as
         `flax_gn.convert.choose_groups`, picks it.
-      group_size: channels per group, instead of ``num_groups`` (then pass None there).
-      epsilon: added to the variance. Flax's default, 1e-6; the paper's is 1e-5.
+      group_size: channels per group, instead of ``num_groups``, whose default of 32
+        stands aside.
+      epsilon: added to the variance. Flax's default, 1e-6; the paper's is 1e-5. With 0,
+        a group of equal values gives NaN.
       dtype: dtype of the result. None follows Flax: the promotion of x, scale and
         bias, which turns bfloat16 input into float32 output since the parameters are
-        float32. Pass ``dtype=jnp.bfloat16`` to keep bfloat16.
+        float32. Pass ``dtype=jnp.bfloat16`` to keep bfloat16. With float64 the
+        statistics are float64 too.
       param_dtype: dtype of scale and bias.
       use_bias: whether to learn beta.
       use_scale: whether to learn gamma.
@@ -65,7 +71,9 @@ class GroupNorm(nnx.GroupNorm):
         ``(x, scale, bias)`` with ``dtype=dtype``, and what it returns is used.
       activation: None, "relu", "silu", "gelu", "mish" or an elementwise callable,
         applied to the result; the backward pass rebuilds its input instead of storing
-        it.
+        it. A module, such as `flax.nnx.PReLU`, is a child like any other and is applied
+        after the norm, as is a function that holds arrays.
+      implementation: as in `flax_gn.group_norm`.
       rngs: the keys of the initialisers, as in every nnx layer.
       bias_metadata: metadata of the bias variable, such as sharding.
       scale_metadata: metadata of the scale variable.
@@ -96,16 +104,17 @@ class GroupNorm(nnx.GroupNorm):
         axis_index_groups: Any = None,
         use_fast_variance: bool = True,
         promote_dtype: PromoteDtypeFn = dtypes.promote_dtype,
-        activation: str | _problem.Activation | None = None,
+        activation: str | Activation | None = None,
+        implementation: str | None = None,
         rngs: nnx.Rngs,
         bias_metadata: Mapping[str, Any] = MappingProxyType({}),
         scale_metadata: Mapping[str, Any] = MappingProxyType({}),
     ):
-        if callable(num_groups):
-            num_groups = num_groups(num_features)
+        with _layers.speaking(self):
+            number = _layers.number_of_groups(num_groups, group_size, num_features)
         super().__init__(
             num_features,
-            _problem.number_of_groups(num_groups, group_size, num_features),
+            number,
             epsilon=epsilon,
             dtype=dtype,
             param_dtype=param_dtype,
@@ -123,24 +132,27 @@ class GroupNorm(nnx.GroupNorm):
             scale_metadata=scale_metadata,
         )
         self.activation = activation
+        self.implementation = implementation
 
     def __call__(
         self,
         x: jax.Array,
         *,
         mask: jax.Array | None = None,
-        scale: jax.Array | None = None,
-        shift: jax.Array | None = None,
+        scale: ArrayLike | None = None,
+        shift: ArrayLike | None = None,
     ) -> jax.Array:
         """Normalises x.
 
         Args:
-          x: shape (N, *spatial, C), floating-point.
-          mask: boolean, broadcastable to x with or without its channel axis; only
-            True positions enter the statistics, and the others give the bias.
-          scale: conditioning, shape (C,) or (N, C): the result is multiplied by
-            ``1 + scale``, as in adaptive group norm.
-          shift: conditioning, shape (C,) or (N, C), added to the result.
+          x: shape (N, *spatial, C) or (C,), floating-point or of integers.
+          mask: boolean or of zeros and ones, broadcastable to x with or without its
+            channel axis; only what it keeps enters the statistics, and the others give
+            the bias.
+          scale: conditioning, a number or of shape (C,) or (N, C), with or without axes
+            of size 1 between: the result is multiplied by ``1 + scale``, as in adaptive
+            group norm.
+          shift: conditioning, as scale, added to the result.
 
         Returns:
           An array of x's shape.
@@ -149,41 +161,61 @@ class GroupNorm(nnx.GroupNorm):
           TypeError: an argument has the wrong type or dtype.
           ValueError: an argument has the wrong shape or value.
         """
-        channels = self.num_groups * self.group_size
-        if jnp.shape(x)[-1:] not in ((), (channels,)):
-            raise ValueError(
-                f"GroupNorm: x must have num_features={channels} channels in its last "
-                f"axis; got shape {jnp.shape(x)}. x is channels-last; move a "
-                "channels-first axis with jnp.moveaxis(x, 1, -1)."
+        with _layers.speaking(self):
+            _check_channels(x, self.num_groups * self.group_size, (-1,))
+            x, gamma, beta, dtype = _promoted(self, x)
+            return _layers.call(
+                self,
+                x,
+                gamma,
+                beta,
+                groups=self.num_groups,
+                reduction_axes=self.reduction_axes,
+                mask=mask,
+                scale=scale,
+                shift=shift,
+                dtype=dtype,
+                axis_name=self.axis_name,
             )
-        gamma = None if self.scale is None else self.scale[...]
-        beta = None if self.bias is None else self.bias[...]
-        if self.promote_dtype is not dtypes.promote_dtype:
-            x, gamma, beta = self.promote_dtype((x, gamma, beta), dtype=self.dtype)
-        return _layers.call(
-            self,
-            x,
-            gamma,
-            beta,
-            num_groups=self.num_groups,
-            group_size=None,
-            mask=mask,
-            scale=scale,
-            shift=shift,
-            dtype=dtypes.canonicalize_dtype(x, gamma, beta, dtype=self.dtype),
+
+
+def _check_channels(x: Any, channels: int, axes: tuple[int, ...]) -> None:
+    shape = _layers.shape_of(x)
+    if shape and math.prod(shape[axis] for axis in axes) != channels:
+        raise ValueError(
+            said(
+                f"`x` must have num_features={channels} channels in "
+                f"{'its last axis' if axes == (-1,) else f'its axes {axes}'}; got "
+                f"shape {shape}. `x` is channels-last; move a channels-first axis "
+                "with jnp.moveaxis(x, 1, -1)."
+            )
         )
 
 
-class LayerNorm(GroupNorm):
-    """The paper's layer norm: one group, so statistics over space and all channels.
+def _promoted(
+    layer: nnx.GroupNorm | nnx.InstanceNorm, x: jax.Array
+) -> tuple[jax.Array, jax.Array | None, jax.Array | None, Any]:
+    """X, scale and bias of a layer, and the dtype of the result."""
+    gamma = None if layer.scale is None else layer.scale[...]
+    beta = None if layer.bias is None else layer.bias[...]
+    if layer.promote_dtype is not dtypes.promote_dtype:
+        x, gamma, beta = layer.promote_dtype((x, gamma, beta), dtype=layer.dtype)
+    x, dtype = _layers.floating(
+        x, (gamma, beta), layer.dtype, dtypes.canonicalize_dtype
+    )
+    return x, gamma, beta, dtype
 
-    With mean and var per sample::
+
+class LayerNorm(GroupNorm):
+    """The paper's layer norm, which is another norm than `flax.nnx.LayerNorm`.
+
+    It has one group, so its statistics are over space and all channels. Flax's, that of
+    transformers, leaves the spatial axes out, as ``reduction_axes=-1`` does here: this
+    is no drop-in for it. With mean and var per sample::
 
         y = activation(scale * (x - mean) / sqrt(var + epsilon) + bias)
 
-    This is not `flax.nnx.LayerNorm`, which by default leaves the spatial axes out;
-    ``reduction_axes=-1`` does so here. The call and the errors are those of
-    `GroupNorm`.
+    The call and the errors are those of `GroupNorm`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
@@ -204,14 +236,16 @@ class LayerNorm(GroupNorm):
         super().__init__(num_features, 1, **options)
 
 
-class InstanceNorm(GroupNorm):
+class InstanceNorm(nnx.InstanceNorm):
     """The paper's instance norm: one channel per group, statistics over space alone.
 
     With mean and var per sample and channel::
 
         y = activation(scale * (x - mean) / sqrt(var + epsilon) + bias)
 
-    The call and the errors are those of `GroupNorm`.
+    It drops in for `flax.nnx.InstanceNorm`, as `GroupNorm` does for its own: the
+    arguments, the state and the defaults are Flax's. The call and the errors are those
+    of `GroupNorm`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
@@ -222,14 +256,63 @@ class InstanceNorm(GroupNorm):
             [ 1.,  1.]]], dtype=float32)
 
     Args:
-      num_features: number of channels, C.
-      **options: the keyword arguments of `GroupNorm`, but for the groups.
+      num_features: number of channels, C; of several feature axes, the product of
+        their sizes.
+      reduction_axes: the axes that share statistics, with the channel axis, the last,
+        instead of ``feature_axes``: ``(-3, -2, -1)`` takes one image, (H, W, C).
+      activation: as in `GroupNorm`.
+      implementation: as in `flax_gn.group_norm`.
+      **options: the other keyword arguments of `flax.nnx.InstanceNorm`, such as
+        ``feature_axes``: axes with features, which have statistics and parameters of
+        their own. All other axes but the first, the batch, share statistics.
 
     Source: Wu & He, "Group Normalization", ECCV 2018, arXiv:1803.08494, equation 5.
     """
 
-    def __init__(self, num_features: int, **options: Any):
-        super().__init__(num_features, None, 1, **options)
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        reduction_axes: int | Sequence[int] | None = None,
+        activation: str | Activation | None = None,
+        implementation: str | None = None,
+        **options: Any,
+    ):
+        super().__init__(num_features, **options)
+        self.reduction_axes = reduction_axes
+        self.activation = activation
+        self.implementation = implementation
+
+    def __call__(
+        self,
+        x: jax.Array,
+        *,
+        mask: jax.Array | None = None,
+        scale: ArrayLike | None = None,
+        shift: ArrayLike | None = None,
+    ) -> jax.Array:
+        """Normalises x, with the arguments of `GroupNorm`."""
+        with _layers.speaking(self):
+            shape = _layers.shape_of(x)
+            features, groups, reduction_axes = _layers.instance_axes(
+                shape, self.feature_axes, self.reduction_axes
+            )
+            last = features == (len(shape) - 1,)
+            _check_channels(x, self.num_features, (-1,) if last else features)
+            x, gamma, beta, dtype = _promoted(self, x)
+            return _layers.call(
+                self,
+                x,
+                _layers.over_features(gamma, shape, features),
+                _layers.over_features(beta, shape, features),
+                groups=groups,
+                reduction_axes=reduction_axes,
+                mask=mask,
+                scale=scale,
+                shift=shift,
+                dtype=dtype,
+                axis_name=self.axis_name,
+            )
 
 
 class WSConv(nnx.Conv):
@@ -238,6 +321,8 @@ class WSConv(nnx.Conv):
     With mean and var over all weights of an output channel::
 
         y = conv(x, (kernel - mean) / sqrt(var + epsilon)) + bias
+
+    or, with ``outside_root``, divided by ``sqrt(var) + epsilon``.
 
     The stored kernel is the raw one, under Flax's names and shapes, so a checkpoint of
     a standardised convolution loads as it is. `flax_gn.weight_standardize` says which
@@ -253,24 +338,52 @@ class WSConv(nnx.Conv):
     Args:
       *args: the positional arguments of `flax.nnx.Conv`.
       epsilon: added to the variance of each output channel's weights.
+      outside_root: whether epsilon is added to the root of the variance instead. With
+        ``epsilon=1e-5`` it is the layer of big_vision's bit.py.
       **kwargs: the keyword arguments of `flax.nnx.Conv`. With ``mask`` the statistics
         are those of the weights in use.
 
     Raises:
-      ValueError: epsilon is not positive, at the call.
+      ValueError: epsilon is negative, at the call.
 
     Source: Qiao, Wang, Liu, Shen & Yuille, "Micro-Batch Training with Batch-Channel
     Normalization and Weight Standardization", arXiv:1903.10520, section 3.
     """
 
-    def __init__(self, *args: Any, epsilon: float = 1e-10, **kwargs: Any):
+    def __init__(
+        self,
+        *args: Any,
+        epsilon: float = 1e-10,
+        outside_root: bool = False,
+        **kwargs: Any,
+    ):
         super().__init__(*args, **kwargs)
         self.epsilon = epsilon
+        self.outside_root = outside_root
 
     def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
         """Convolves ``inputs``, shape (*batch, *spatial, C_in), as `flax.nnx.Conv`."""
-        used = None if self.mask is None else self.mask != 0
-        kernel = weight_standardize(self.kernel[...], eps=self.epsilon, mask=used)
-        standardized = copy.copy(self)
-        standardized.kernel = nnx.Param(kernel)
+        with _layers.speaking(self):
+            kernel = weight_standardize(
+                self.kernel[...],
+                eps=self.epsilon,
+                mask=self.mask,
+                outside_root=self.outside_root,
+            )
+        standardized: Any = _WithKernel(self, kernel)
         return nnx.Conv.__call__(standardized, inputs, out_sharding)
+
+
+class _WithKernel:
+    """A convolution as it is, but for its kernel.
+
+    A copy of the layer would be a layer of the trace that the layer is of, and could
+    not be given a kernel under a transformation that it is closed over in.
+    """
+
+    def __init__(self, layer: WSConv, kernel: jax.Array):
+        self._layer = layer
+        self.kernel = nnx.Param(kernel)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._layer, name)

@@ -14,7 +14,9 @@ PACKAGES = ("flax_gn", "experiments")
 # A module imports from the rows above its own. Modules of one row do not know each
 # other; a package counts as one module, and only its own modules know its private ones.
 ORDER = (
-    ("_activations", "_linear"),
+    ("_linear", "_words"),
+    ("_activations", "_arguments"),
+    ("_operands",),
     ("_problem",),
     ("_fusion", "_sharding"),
     ("_fold", "_pilot"),

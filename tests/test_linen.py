@@ -53,7 +53,7 @@ def test_constructor_has_every_argument_of_flax_with_its_default():
     for name, (_, default) in flax.items():
         assert ours[name][1] is default or ours[name][1] == default, name
     assert list(ours)[: len(flax) - 2] == list(flax)[:-2]  # then parent and name
-    assert set(ours) - set(flax) == {"activation"}
+    assert set(ours) - set(flax) == {"activation", "implementation"}
 
 
 def test_call_has_every_argument_of_flax():

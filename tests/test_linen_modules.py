@@ -13,6 +13,7 @@ import flax_gn
 from flax_gn import linen as layers
 from tests.variables import SHAPE, random, randomized
 
+PARAMS = {"scale": jnp.ones(8), "bias": jnp.zeros(8)}
 PLAIN = {"width": 200, "no_color": True, "force_terminal": False}
 
 
@@ -160,18 +161,17 @@ def test_partitioning_metadata_survives():
         ({"num_groups": 3}, ValueError, "must divide"),
         ({"num_groups": 2.0}, TypeError, "must be an int"),
         ({"num_groups": None, "group_size": 0}, ValueError, "at least 1"),
-        ({"num_groups": 2, "group_size": 4}, ValueError, "pass num_groups=None"),
-        ({"num_groups": 2, "epsilon": -1.0}, ValueError, "eps must be positive"),
+        ({"num_groups": 2, "group_size": 4}, ValueError, "either num_groups or"),
+        ({"num_groups": 2, "epsilon": -1.0}, ValueError, "epsilon must be 0, or pos"),
         ({"num_groups": 2, "reduction_axes": (1, 2)}, ValueError, "channel axis"),
         ({"num_groups": 2, "axis_name": "gone"}, ValueError, "axis_name must be"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, error, message):
     with pytest.raises(error, match=message):
-        layers.GroupNorm(**arguments).init(jax.random.key(0), random())
+        layers.GroupNorm(**arguments).apply({"params": PARAMS}, random())
 
 
-@pytest.mark.parametrize("shape", [(), (8,)])
-def test_arrays_without_a_batch_are_refused(shape):
-    with pytest.raises(ValueError, match="batch axis and a channel axis"):
-        layers.GroupNorm(1).init(jax.random.key(0), jnp.zeros(shape))
+def test_an_array_without_axes_is_refused():
+    with pytest.raises(ValueError, match=r"GroupNorm: x must have .* channel"):
+        layers.GroupNorm(1).init(jax.random.key(0), jnp.zeros(()))

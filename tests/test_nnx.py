@@ -106,7 +106,7 @@ def test_constructor_has_every_argument_of_flax_with_its_default():
     )
     for name, theirs in flax.items():
         assert (ours[name].kind, ours[name].default) == (theirs.kind, theirs.default)
-    assert set(ours) - set(flax) == {"activation"}
+    assert set(ours) - set(flax) == {"activation", "implementation"}
 
 
 def test_call_has_every_argument_of_flax():
@@ -325,8 +325,8 @@ def test_groups_by_rule_and_by_size():
         ((8, 2.0), TypeError, "must be an int"),
         ((8, None, 0), ValueError, "group_size must be at least 1"),
         ((8, None, 3), ValueError, "group_size=3 must divide"),
-        ((8, 2, 4), ValueError, "pass num_groups=None beside group_size"),
-        ((8, None, None), ValueError, "either groups or group_size"),
+        ((8, 2, 4), ValueError, "either num_groups or group_size"),
+        ((8, None, None), ValueError, "either num_groups or group_size"),
     ],
 )
 def test_bad_groups_are_refused_at_construction(arguments, error, message):

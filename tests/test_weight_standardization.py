@@ -114,11 +114,15 @@ def test_vmap_is_a_loop():
     [
         ((np.ones(3, "float32"), {}), ValueError, "an input and an output axis"),
         ((np.ones((3, 4), "float32"), {"output_axis": 2}), ValueError, "output_axis=2"),
-        ((np.ones((3, 4), "int32"), {}), TypeError, "floating-point"),
         (
-            (np.ones((3, 4), "float32"), {"eps": 0.0}),
+            (np.ones((3, 4), "int32"), {}),
+            TypeError,
+            "weight_standardize: kernel must be floating-point",
+        ),
+        (
+            (np.ones((3, 4), "float32"), {"eps": -1.0}),
             ValueError,
-            "eps must be positive",
+            "weight_standardize: eps must be 0, or positive",
         ),
         (
             (np.ones((3, 4), "float32"), {"mask": np.ones((2, 4), bool)}),

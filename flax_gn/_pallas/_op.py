@@ -20,6 +20,7 @@ from flax_gn._linear import jvp_of_moving, linear_call
 from flax_gn._pallas import _platform
 from flax_gn._problem import Operands, Problem
 from flax_gn._statistics import Moments
+from flax_gn._words import said
 from flax_gn._xla import Saved
 
 _DTYPES = (jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16))
@@ -68,7 +69,7 @@ def group_norm(kernels: Kernels, problem: Problem, operands: Operands) -> jax.Ar
     Raises:
       NotImplementedError: there is no kernel for this call; the message says why.
     """
-    _refuse("group_norm", kernels, problem, operands)
+    _refuse(kernels, problem, operands)
     return _jitted(kernels, problem, operands.x, operands.gamma, operands.beta)
 
 
@@ -89,17 +90,19 @@ def group_stats(
     Raises:
       NotImplementedError: as `group_norm`.
     """
-    _refuse("group_stats", kernels, problem, operands)
+    _refuse(kernels, problem, operands)
     mean, var = _jitted_stats(kernels, problem, operands.x)
     return jnp.squeeze(mean, problem.reduced), jnp.squeeze(var, problem.reduced)
 
 
-def _refuse(function, kernels, problem, operands):
+def _refuse(kernels, problem, operands):
     reason = _unsupported(problem, operands)
     if reason is not None:
         raise NotImplementedError(
-            f'{function}: implementation="{kernels.name}" {reason}. Leave '
-            'implementation out, or pass "xla", which can.'
+            said(
+                f'`implementation`="{kernels.name}" {reason}. Leave `implementation` '
+                'out, or pass "xla", which can.'
+            )
         )
 
 

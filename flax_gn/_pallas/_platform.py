@@ -12,7 +12,7 @@ import jax
 from jax.extend.core import Primitive, jaxpr_as_fun
 from jax.interpreters import batching, mlir
 
-from flax_gn import _sharding
+from flax_gn import _sharding, _words
 from flax_gn._pallas._interpret import interpreted
 
 _log = logging.getLogger("flax_gn")
@@ -50,15 +50,19 @@ def _lower(context, x, *, said):
     lowered_for = context.platforms or context.module_context.platforms
     if any(lowered != platform for lowered in lowered_for):
         raise NotImplementedError(
-            f'group_norm: implementation="{name}" runs on {machines}; got a program '
-            f'for {", ".join(lowered_for)}. Leave implementation out, or pass "xla", '
-            "which runs everywhere."
+            _words.said(
+                f'`implementation`="{name}" runs on {machines}; got a program for '
+                f"{', '.join(lowered_for)}. Leave `implementation` out, or pass "
+                '"xla", which runs everywhere.'
+            )
         )
     if _sharding.xla_may_split_it(context):
         raise NotImplementedError(
-            f'group_norm: implementation="{name}" cannot be automatically partitioned '
-            "over devices. Give the mesh explicit axes, call it in a shard_map, or "
-            "leave implementation out."
+            _words.said(
+                f'`implementation`="{name}" cannot be automatically partitioned over '
+                "devices. Give the mesh explicit axes, call it in a shard_map, or "
+                "leave `implementation` out."
+            )
         )
     return [x]
 

@@ -4,6 +4,7 @@ from functools import partial
 
 from flax_gn._pallas import _op
 from flax_gn._pallas._gpu import backward, forward, tiles
+from flax_gn._words import said
 
 _NAME = "pallas_gpu"
 
@@ -20,9 +21,11 @@ def choose(
         return tiles.choose(shape, groups, itemsizes, keep=keep)
     except tiles.DoesNotFitError:
         raise NotImplementedError(
-            f'group_norm: implementation="{_NAME}" copies rows of channels in '
-            f"multiples of 16 bytes; got x of shape {shape} with {min(itemsizes)} "
-            'bytes a value. Leave implementation out, or pass "xla".'
+            said(
+                f'`implementation`="{_NAME}" copies rows of channels in multiples of '
+                f"16 bytes; got `x` of shape {shape} with {min(itemsizes)} bytes a "
+                'value. Leave `implementation` out, or pass "xla".'
+            )
         ) from None
 
 

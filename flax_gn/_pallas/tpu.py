@@ -7,6 +7,7 @@ from jax.experimental.pallas import tpu as pltpu
 from flax_gn._pallas import _op
 from flax_gn._pallas._interpret import interpreted
 from flax_gn._pallas._tpu import backward, forward, tiles
+from flax_gn._words import said
 
 _NAME = "pallas_tpu"
 _SMALLEST_VMEM = 16 * tiles.MIB
@@ -28,9 +29,11 @@ def choose(
         return tiles.choose(shape, groups, itemsizes, memory)
     except tiles.DoesNotFitError:
         raise NotImplementedError(
-            f'group_norm: implementation="{_NAME}" finds no block of x of shape '
-            f"{shape} with whole groups that fits in the memory of a TPU core, "
-            f'{memory} bytes. Leave implementation out, or pass "xla".'
+            said(
+                f'`implementation`="{_NAME}" finds no block of `x` of shape {shape} '
+                "with whole groups that fits in the memory of a TPU core, "
+                f'{memory} bytes. Leave `implementation` out, or pass "xla".'
+            )
         ) from None
 
 
