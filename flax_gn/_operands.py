@@ -86,18 +86,18 @@ def mask(value: ArrayLike | None, shape: tuple[int, ...]) -> jax.Array | None:
         return None
     if not (hasattr(value, "dtype") and hasattr(value, "shape")):
         raise TypeError(said(f"`mask` must be an array; got {type(value).__name__}."))
-    array = jnp.asarray(value)
-    if jnp.issubdtype(array.dtype, jnp.integer) or jnp.issubdtype(
-        array.dtype, jnp.floating
-    ):
-        array = array != 0
-    elif array.dtype != jnp.bool_:
+    try:
+        array = jnp.asarray(value)
+    except (TypeError, ValueError):
+        array = None
+    if array is None or jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise TypeError(
             said(
                 "`mask` must be boolean, or 0 where a position does not count; got "
-                f"dtype {array.dtype.name}."
+                f"{type(value).__name__} of dtype {value.dtype}."
             )
         )
+    array = array.astype(jnp.bool_)
     missing = len(shape) - array.ndim
     readings = []
     if missing == 1:

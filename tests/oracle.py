@@ -199,9 +199,22 @@ def _kept(shape, mask) -> np.ndarray:
     if mask is None:
         return np.ones(shape, bool)
     mask = np.asarray(mask)
-    if mask.ndim == len(shape) - 1:
-        mask = mask[..., None]
-    return np.broadcast_to(mask, shape)
+    (meaning,) = meanings(mask.shape, shape)
+    return np.broadcast_to(mask.reshape(meaning), shape)
+
+
+def meanings(given, shape) -> set[tuple[int, ...]]:
+    """What a mask's shape may be, with x's rank: no channels last, or no axes first."""
+    rank = len(shape)
+    readings = {(1,) * (rank - len(given)) + given}
+    if len(given) == rank - 1:
+        readings.add((*given, 1))
+    return {
+        reading
+        for reading in readings
+        if len(reading) == rank
+        and all(n in (1, full) for n, full in zip(reading, shape, strict=True))
+    }
 
 
 def _per_channel(values, default, shape, reduced) -> np.ndarray:
