@@ -75,7 +75,7 @@ def per_channel(
     )
 
 
-def mask(value: ArrayLike | None, shape: tuple[int, ...]) -> jax.Array | None:
+def mask(value: Any, shape: tuple[int, ...]) -> jax.Array | None:
     """A boolean mask of x's rank that broadcasts to x.
 
     It may be read in two ways: axis by axis without the channel axis, (N, L) for x of
