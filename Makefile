@@ -55,12 +55,12 @@ COMPILE := pip compile --universal --generate-hashes --annotation-style line \
 
 # The widest lock comes first and bounds the narrower ones, so that versions agree.
 lock: $(OWN_UV) ## Pin versions and hashes anew (ARGS=--upgrade takes newer versions)
-	$(UV) $(COMPILE) $(ARGS) --python-version 3.12 --extra dev pyproject.toml \
+	$(UV) $(COMPILE) $(ARGS) --python-version 3.12 --group dev pyproject.toml \
 	  --output-file requirements/dev.txt
-	$(UV) $(COMPILE) $(ARGS) --python-version 3.12 --extra build --extra experiments \
+	$(UV) $(COMPILE) $(ARGS) --python-version 3.12 --group build --group experiments \
 	  --constraints requirements/dev.txt pyproject.toml \
 	  --output-file requirements/demo.txt
-	$(UV) $(COMPILE) $(ARGS) --python-version 3.12 --extra compiled \
+	$(UV) $(COMPILE) $(ARGS) --python-version 3.12 --group compiled \
 	  --constraints requirements/dev.txt pyproject.toml \
 	  --output-file requirements/compiled.txt
 	echo uv | $(UV) $(COMPILE) $(ARGS) --python-version 3.8 - \

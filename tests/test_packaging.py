@@ -1,14 +1,18 @@
-"""The metadata, the pinned environments, and the files of the wheel."""
+"""The metadata, the pinned environments, the wheel and the source archive."""
 
 import collections
+import email
 import pathlib
 import re
 import shutil
 import sys
+import tarfile
 import tomllib
 import zipfile
 
 import pytest
+from hatchling.builders.sdist import SdistBuilder
+from hatchling.builders.wheel import WheelBuilder
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -20,7 +24,7 @@ from tests.test_architecture import MODULES, imported
 ROOT = pathlib.Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
-EXTRAS = PROJECT["optional-dependencies"]
+GROUPS = PYPROJECT["dependency-groups"]
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 
 # Where a package is imported under another name than it is installed by.
@@ -42,15 +46,14 @@ def requirement(pin: str) -> Requirement:
     return Requirement(pin.partition("--hash=")[0].strip())
 
 
-def extra(name: str) -> list[Requirement]:
-    """The requirements of an extra, with those of the extras that it names."""
+def group(name: str) -> list[Requirement]:
+    """The requirements of a dependency group, with those of the groups in it."""
     found = []
-    for text in EXTRAS[name]:
-        given = Requirement(text)
-        if canonicalize_name(given.name) == canonicalize_name(PROJECT["name"]):
-            found += [inner for other in given.extras for inner in extra(other)]
+    for given in GROUPS[name]:
+        if isinstance(given, dict):
+            found += group(given["include-group"])
         else:
-            found.append(given)
+            found.append(Requirement(given))
     return found
 
 
@@ -102,14 +105,14 @@ def test_locks_agree_on_every_version():
 
 
 @pytest.mark.parametrize(
-    ("lock", "extras"),
+    ("lock", "groups"),
     [
         ("dev", ["dev"]),
         ("demo", ["build", "experiments"]),
         ("compiled", ["compiled"]),
     ],
 )
-def test_lock_has_what_the_project_asks_for(lock, extras):
+def test_lock_has_what_the_project_asks_for(lock, groups):
     locked = {}
     for pin in pins(ROOT / "requirements" / f"{lock}.txt"):
         found = requirement(pin)
@@ -117,8 +120,8 @@ def test_lock_has_what_the_project_asks_for(lock, extras):
             (specifier,) = found.specifier
             locked[canonicalize_name(found.name)] = Version(specifier.version)
     wanted = [Requirement(text) for text in PROJECT["dependencies"]]
-    for name in extras:
-        wanted += extra(name)
+    for name in groups:
+        wanted += group(name)
     for asked in wanted:
         if asked.marker is None or asked.marker.evaluate():
             version = locked[canonicalize_name(asked.name)]
@@ -128,10 +131,10 @@ def test_lock_has_what_the_project_asks_for(lock, extras):
 @pytest.mark.parametrize(
     "module", [name for name in MODULES if name.startswith("experiments")]
 )
-def test_experiments_import_what_their_extra_brings(module):
+def test_experiments_import_what_their_group_brings(module):
     """At the top of a module, that is; peers are imported where they are timed."""
     needs = "imagenet" if module.startswith("experiments.imagenet") else "experiments"
-    brought = {canonicalize_name(given.name) for given in extra(needs)}
+    brought = {canonicalize_name(given.name) for given in group(needs)}
     brought |= {"jax", "flax", "flax-gn", "experiments"}
     if module.endswith(".torch_worker"):
         brought.add("torch")  # it runs under another Python, which the user names
@@ -140,41 +143,76 @@ def test_experiments_import_what_their_extra_brings(module):
     assert {canonicalize_name(DISTRIBUTION.get(top, top)) for top in tops} <= brought
 
 
+def texts():
+    """What is read of the project: its pages and its programs, this one aside."""
+    pages = [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]
+    return [*pages, ROOT / "experiments" / "README.md", *MODULES.values()]
+
+
+def test_what_is_said_of_groups_is_true():
+    said = set()
+    for path in texts():
+        text = path.read_text()
+        said |= set(re.findall(r"--group[ =]([\w-]+)", text))
+        assert not re.search(r"flax_gn\[|\.\[\w+\]'|--extra", text), path
+    assert {"imagenet", "parquet", "video"} <= said <= set(GROUPS)
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The names of the files in the wheel."""
-    building = pytest.importorskip("hatchling.builders.wheel")
-    # Away from the checkout, where building must not leave anything.
+def checkout(tmp_path_factory):
+    """A copy of what git would take, for building must not leave anything here."""
     copy = tmp_path_factory.mktemp("checkout")
-    ignored = shutil.ignore_patterns("__pycache__")
-    for package in ("flax_gn", "experiments"):
-        shutil.copytree(ROOT / package, copy / package, ignore=ignored)
-    for path in (ROOT / "pyproject.toml", ROOT / "LICENSE", *ROOT.glob("*.md")):
-        shutil.copy(path, copy)
-    (built,) = building.WheelBuilder(str(copy)).build(directory=str(copy / "dist"))
-    with zipfile.ZipFile(built) as archive:
-        return set(archive.namelist())
+    ignored = shutil.ignore_patterns(
+        ".git", *(ROOT / ".gitignore").read_text().replace("/", "").split()
+    )
+    shutil.copytree(ROOT, copy, ignore=ignored, dirs_exist_ok=True)
+    return copy
 
 
-def test_wheel_has_the_packages_their_types_and_the_licence(wheel):
-    assert pathlib.Path(flax_gn.__file__).with_name("py.typed").exists()
-    assert "flax_gn/py.typed" in wheel
-    modules = {str(path.relative_to(ROOT)) for path in MODULES.values()}
-    assert modules <= wheel
-    assert any(name.endswith("licenses/LICENSE") for name in wheel)
+@pytest.fixture(scope="module")
+def wheel(checkout):
+    """The wheel, as it is built of the checkout."""
+    (built,) = WheelBuilder(str(checkout)).build(directory=str(checkout / "dist"))
+    return pathlib.Path(built)
 
 
-def test_wheel_has_the_data_that_the_experiments_read(wheel):
-    assert {
-        "experiments/benchmark/layer_shapes.csv",
-        "experiments/data/fashion_mnist_subset.npz",
-        "experiments/data/fashion_mnist_subset.LICENSE.txt",
-    } <= wheel
-
-
-def test_wheel_has_nothing_else(wheel):
-    tops = {name.split("/")[0] for name in wheel}
-    assert {t for t in tops if not t.endswith(".dist-info")} == {
-        "flax_gn",
-        "experiments",
+def test_wheel_has_the_package_its_types_and_the_licence_alone(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    info = f"flax_gn-{PROJECT['version']}.dist-info"
+    assert names == {
+        *(str(MODULES[name].relative_to(ROOT)) for name in MODULES if _ours(name)),
+        "flax_gn/py.typed",
+        *(f"{info}/{name}" for name in ("METADATA", "RECORD", "WHEEL")),
+        f"{info}/licenses/LICENSE",
     }
+    assert pathlib.Path(flax_gn.__file__).with_name("py.typed").exists()
+
+
+def _ours(module: str) -> bool:
+    return module.split(".")[0] == "flax_gn"
+
+
+def test_wheel_is_small_and_asks_for_jax_and_flax_alone(wheel):
+    assert wheel.stat().st_size <= 300_000
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith("/METADATA"))
+        metadata = email.message_from_bytes(archive.read(name))
+    asked = [Requirement(text) for text in metadata.get_all("Requires-Dist", [])]
+    assert {given.name for given in asked} == {"jax", "flax"}
+    assert metadata.get_all("Provides-Extra") is None
+    assert metadata["Requires-Python"] == PROJECT["requires-python"]
+
+
+def test_source_archive_is_a_checkout(checkout):
+    """`make demo` and `make test` run in it; only its metadata is new."""
+    (built,) = SdistBuilder(str(checkout)).build(directory=str(checkout / "dist"))
+    top = f"flax_gn-{PROJECT['version']}/"
+    with tarfile.open(built) as archive:
+        names = {member.name for member in archive if member.isfile()}
+    files = {
+        str(path.relative_to(checkout))
+        for path in checkout.rglob("*")
+        if path.is_file() and checkout / "dist" not in path.parents
+    }
+    assert {name.removeprefix(top) for name in names} == {*files, "PKG-INFO"}

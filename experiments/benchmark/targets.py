@@ -17,7 +17,7 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 
-INSTALL = "uv pip install -r requirements/compiled.txt"
+INSTALL = "make compiled"
 
 # libtpu asks the machine's metadata server and environment what it runs on; these
 # answer for a machine without a TPU. The CUDA plugin looks for the CUDA libraries,

@@ -1,7 +1,7 @@
 """Films with a class each, in files: an index of them, and the pictures of a clip.
 
-Films are decoded by PyAV, which comes with the extra ``video``, when a clip of them is
-asked for.
+Films are decoded by PyAV, which the dependency group ``video`` brings, when a clip of
+them is asked for.
 """
 
 import os
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 SUFFIXES = (".avi", ".mkv", ".mov", ".mp4", ".webm")
-INSTALL = 'python -m pip install "flax_gn[video]"'
+INSTALL = "pip install -e . --group video"
 
 
 class Film(NamedTuple):

@@ -21,7 +21,6 @@ def devices(target, topology=None):
     """Compile-only devices; skips where the compiler is not installed."""
     if not targets.installed(target):
         pytest.skip(
-            f"the compiler for {target} is not installed; run: make compiled, or "
-            f"{targets.INSTALL}"
+            f"the compiler for {target} is not installed; run: {targets.INSTALL}"
         )
     return targets.devices(target, topology)

@@ -69,7 +69,7 @@ def _open(path: str) -> Any:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "Parquet files need pyarrow, which is not installed; run: "
-            "uv pip install pyarrow"
+            "pip install -e . --group parquet"
         ) from error
     try:
         return pq.ParquetFile(path, memory_map=True)

@@ -99,7 +99,7 @@ def test_a_file_that_went_away(tmp_path):
 def test_parquet_without_pyarrow(tmp_path, monkeypatch):
     parquet(tmp_path)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ModuleNotFoundError, match="uv pip install pyarrow"):
+    with pytest.raises(ModuleNotFoundError, match="--group parquet"):
         open_split(str(tmp_path), "train", image_size=8)
 
 
