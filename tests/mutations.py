@@ -36,6 +36,7 @@ class Mutation:
     tests: tuple[str, ...]
 
 
+TRAINED = "test_trained.py"
 VALUES, GRAD, DEVICES = "test_values.py", "test_grad.py", "test_pmap_shard_map.py"
 EVERYWHERE = "test_convert_everywhere.py"
 
@@ -329,6 +330,90 @@ MUTATIONS = (
         "if number < 1:",
         (EVERYWHERE, "-k", "does_not_divide"),
     ),
+    Mutation(
+        "another epsilon in resnet50_gn",
+        "models/resnet.py",
+        "resnet50_gn = partial(resnet50, norm=partial(GroupNorm, epsilon=1e-5))",
+        "resnet50_gn = resnet50",
+        (TRAINED, "-k", "gives and resnet50_gn"),
+    ),
+    Mutation(
+        "another epsilon in BiT",
+        "models/resnetv2.py",
+        "partial(GroupNorm, epsilon=1e-5)",
+        "partial(GroupNorm, epsilon=1e-6)",
+        (TRAINED, "-k", "gives and 50x1"),
+    ),
+    Mutation(
+        "another epsilon for the kernels of BiT",
+        "models/resnetv2.py",
+        "partial(WSConv, epsilon=1e-8)",
+        "partial(WSConv, epsilon=1e-10)",
+        (TRAINED, "-k", "gives and 50x1"),
+    ),
+    Mutation(
+        "another epsilon in the autoencoder",
+        "models/autoencoder.py",
+        "MakeActivatedNorm = GroupNorm",
+        "MakeActivatedNorm = partial(GroupNorm, epsilon=1e-5)",
+        (TRAINED, "-k", "gives and autoencoder"),
+    ),
+    Mutation(
+        "a stride that pads at the end",
+        "models/resnet.py",
+        "padding=[(size // 2, size // 2)] * 2",
+        'padding="SAME"',
+        (TRAINED, "-k", "gives and resnet50_gn"),
+    ),
+    Mutation(
+        "a maximum that nothing around the image can win",
+        "models/resnetv2.py",
+        "((0, 0), (1, 1), (1, 1), (0, 0)))",
+        "((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)",
+        (TRAINED, "-k", "gives and bit_file"),
+    ),
+    Mutation(
+        "a halving that pads an odd side on both ends",
+        "models/autoencoder.py",
+        "padding=[(0, 1)] * 2",
+        'padding="SAME"',
+        (TRAINED, "-k", "gives and autoencoder"),
+    ),
+    Mutation(
+        "kernels with height and width exchanged",
+        "convert/_names.py",
+        "4: (2, 3, 1, 0)",
+        "4: (3, 2, 1, 0)",
+        (TRAINED, "-k", "gives and resnet50_gn"),
+    ),
+    Mutation(
+        "dense layers that are not transposed",
+        "convert/_names.py",
+        "2: (1, 0)",
+        "2: (0, 1)",
+        (TRAINED, "-k", "gives and autoencoder"),
+    ),
+    Mutation(
+        "queries and keys exchanged",
+        "models/autoencoder.py",
+        'dense(name="query")(y), dense(name="key")(y)',
+        'dense(name="key")(y), dense(name="query")(y)',
+        (TRAINED, "-k", "gives and autoencoder"),
+    ),
+    Mutation(
+        "a shortcut from before the norm",
+        "models/resnetv2.py",
+        'name="shortcut_conv")(y)',
+        'name="shortcut_conv")(x)',
+        (TRAINED, "-k", "gives and bit_file"),
+    ),
+    Mutation(
+        "tensors that are left over in silence",
+        "convert/_trained.py",
+        "if missing or wrong or left:",
+        "if missing or wrong:",
+        (TRAINED, "-k", "head_can_be_left_out"),
+    ),
 )
 
 
@@ -367,7 +452,7 @@ def main() -> None:
     survivors = []
     with tempfile.TemporaryDirectory() as folder:
         checkout = pathlib.Path(folder) / "checkout"
-        ignored = shutil.ignore_patterns("__pycache__", ".*", "results", "*.npz")
+        ignored = shutil.ignore_patterns("__pycache__", ".*", "results", "*_subset.npz")
         shutil.copytree(ROOT, checkout, ignore=ignored)
         for mutation in chosen:
             seen = is_seen(mutation, checkout)

@@ -27,6 +27,7 @@ NO_SOURCE = {
     "flax_gn.convert.linen_variables",
     "flax_gn.convert.nnx_model",
     "flax_gn.convert.nnx_norm",
+    "flax_gn.convert.trained_variables",
 }
 
 

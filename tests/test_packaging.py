@@ -154,7 +154,9 @@ def test_what_is_said_of_groups_is_true():
     for path in texts():
         text = path.read_text()
         said |= set(re.findall(r"--group[ =]([\w-]+)", text))
-        assert not re.search(r"flax_gn\[|\.\[\w+\]'|--extra", text), path
+        extras = re.findall(r"flax_gn\[(\w+)\]", text)
+        assert set(extras) <= set(PROJECT["optional-dependencies"]), path
+        assert not re.search(r"\.\[\w+\]'|--extra", text), path
     assert {"imagenet", "parquet", "video"} <= said <= set(GROUPS)
 
 

@@ -39,6 +39,7 @@ NAMES = {
         "linen_variables",
         "nnx_model",
         "nnx_norm",
+        "trained_variables",
     },
 }
 OPTIONS = {

@@ -1,4 +1,4 @@
-"""Turns a batch-norm network into a group-norm network, and says what it changed."""
+"""Turns a batch-norm network into a group-norm network, and loads trained ones."""
 
 from flax_gn.convert._groups import choose_groups as choose_groups
 from flax_gn.convert._linen import linen_variables as linen_variables
@@ -8,6 +8,7 @@ from flax_gn.convert._nnx_norm import nnx_norm as nnx_norm
 from flax_gn.convert._report import Change as Change
 from flax_gn.convert._report import Left as Left
 from flax_gn.convert._report import Report as Report
+from flax_gn.convert._trained import trained_variables as trained_variables
 
 __all__ = [
     "Change",
@@ -18,4 +19,5 @@ __all__ = [
     "linen_variables",
     "nnx_model",
     "nnx_norm",
+    "trained_variables",
 ]

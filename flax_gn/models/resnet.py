@@ -27,8 +27,22 @@ he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 _ones, _zeros = nn.initializers.ones, nn.initializers.zeros
 
 
-def _conv(
-    network: "BasicBlock | BottleneckBlock | ResNet",
+class MakesConv(Protocol):
+    """A network, or a block of one, that `conv_without_bias` makes convolutions of."""
+
+    @property
+    def conv(self) -> Callable[..., Callable[[jax.Array], jax.Array]]:
+        """What makes them."""
+        ...
+
+    @property
+    def dtype(self) -> Dtype:
+        """Of the computation."""
+        ...
+
+
+def conv_without_bias(
+    network: MakesConv,
     features: int,
     size: int,
     stride: int,
@@ -73,7 +87,7 @@ class BasicBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps (N, H, W, C) to (N, H / stride, W / stride, features)."""
-        conv = partial(_conv, self, self.features)
+        conv = partial(conv_without_bias, self, self.features)
         norm = partial(self.norm, dtype=self.dtype)
         y = conv(3, self.stride, name="conv1")(x)
         y = nn.relu(norm(name="norm1", scale_init=_ones)(y))
@@ -101,7 +115,7 @@ class BottleneckBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps (N, H, W, C) to (N, H / stride, W / stride, features)."""
-        conv = partial(_conv, self)
+        conv = partial(conv_without_bias, self)
         norm = partial(self.norm, dtype=self.dtype)
         middle = self.features // self.expansion
         y = conv(middle, 1, 1, name="conv1")(x)
@@ -117,7 +131,7 @@ def _shortcut(block: BasicBlock | BottleneckBlock, x: jax.Array) -> jax.Array:
     """The input itself, or a 1x1 convolution and a norm where the shape changes."""
     if x.shape[-1] == block.features and block.stride == 1:
         return x
-    x = _conv(block, block.features, 1, block.stride, "shortcut_conv")(x)
+    x = conv_without_bias(block, block.features, 1, block.stride, "shortcut_conv")(x)
     return block.norm(name="shortcut_norm", dtype=block.dtype, scale_init=_ones)(x)
 
 
@@ -209,7 +223,7 @@ class ResNet(nn.Module):
                 f"ResNet: stem must be one of {sorted(sizes)}; got {self.stem!r}."
             )
         size, stride = sizes[self.stem]
-        x = _conv(self, self.width, size, stride, "stem_conv")(x)
+        x = conv_without_bias(self, self.width, size, stride, "stem_conv")(x)
         x = self.norm(name="stem_norm", dtype=self.dtype, scale_init=_ones)(x)
         x = nn.relu(x)
         if self.stem == "imagenet":
@@ -227,6 +241,8 @@ resnet18 = _named(stages=(2, 2, 2, 2), block=BasicBlock)
 resnet34 = _named(stages=(3, 4, 6, 3), block=BasicBlock)
 resnet50 = _named(stages=(3, 4, 6, 3), block=BottleneckBlock)
 resnet101 = _named(stages=(3, 4, 23, 3), block=BottleneckBlock)
+# As timm has it, with torch's epsilon.
+resnet50_gn = partial(resnet50, norm=partial(GroupNorm, epsilon=1e-5))
 
 # For images of about 32x32: He et al., table 6. 16 channels are too few for 32 groups,
 # so the norm has to be chosen.

@@ -88,7 +88,7 @@ class UNet(nn.Module):
         for level in reversed(range(self.levels)):
             features = self.width * 2**level
             # Fewer channels first: a 1x1 convolution and the repetition commute.
-            x = _doubled(self._conv(x, features, f"decoder{level}_up", size=1))
+            x = doubled(self._conv(x, features, f"decoder{level}_up", size=1))
             x = jnp.concatenate([seen[level], x], axis=-1)
             x = self._twice(x, features, f"decoder{level}")
         return nn.Dense(
@@ -126,7 +126,7 @@ class UNet(nn.Module):
         )(x)
 
 
-def _doubled(x: jax.Array) -> jax.Array:
+def doubled(x: jax.Array) -> jax.Array:
     """Every position twice along each spatial axis.
 
     As one broadcast and one reshape: the gradient of `jnp.repeat` is a scatter.
