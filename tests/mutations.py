@@ -39,6 +39,7 @@ class Mutation:
 TRAINED = "test_trained.py"
 VALUES, GRAD, DEVICES = "test_values.py", "test_grad.py", "test_pmap_shard_map.py"
 EVERYWHERE = "test_convert_everywhere.py"
+NORMS = "test_convert_norms.py"
 
 MUTATIONS = (
     Mutation(
@@ -321,14 +322,14 @@ MUTATIONS = (
         "convert/_linen.py",
         'if stats != {"mean", "var"}:',
         'if not stats >= {"mean", "var"}:',
-        (EVERYWHERE, "-k", "another_kind"),
+        (NORMS, "-k", "another_kind"),
     ),
     Mutation(
         "groups that do not divide accepted by the converter",
         "convert/_groups.py",
         "if number < 1 or channels % number:",
         "if number < 1:",
-        (EVERYWHERE, "-k", "does_not_divide"),
+        (NORMS, "-k", "does_not_divide"),
     ),
     Mutation(
         "another epsilon in resnet50_gn",

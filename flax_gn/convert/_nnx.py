@@ -7,7 +7,13 @@ from flax import linen, nnx
 
 from flax_gn.convert._fold import fold as fold_statistics
 from flax_gn.convert._groups import Groups, choose_groups, number_of_groups
-from flax_gn.convert._nnx_left import BATCH_NORM, bound_methods, left_in, obstacle
+from flax_gn.convert._nnx_left import (
+    BATCH_NORM,
+    bound_methods,
+    is_batch_norm,
+    left_in,
+    obstacle,
+)
 from flax_gn.convert._nnx_norm import GroupNorm
 from flax_gn.convert._report import Change, Report
 from flax_gn.convert._walk import walk
@@ -89,7 +95,7 @@ def nnx_model(
     found = [
         (".".join(held.path), held.value)
         for held in everything
-        if isinstance(held.value, nnx.BatchNorm) and not obstacle(held, methods)
+        if is_batch_norm(held.value) and not obstacle(held, methods)
     ]
     numbers = [_checked(batch_norm, groups, path) for path, batch_norm in found]
     changes = tuple(

@@ -2,6 +2,7 @@
 
 import inspect
 import types
+from typing import Any, TypeGuard
 
 from flax import linen, nnx
 
@@ -71,10 +72,15 @@ def bound_methods(everything: list[Held]) -> dict[int, Held]:
     }
 
 
+def is_batch_norm(value: Any) -> TypeGuard[nnx.BatchNorm]:
+    """Whether it is one, and no proxy that says so."""
+    return issubclass(type(value), nnx.BatchNorm)
+
+
 def obstacle(held: Held, methods: dict[int, Held]) -> str | None:
     """Why ``held`` is, holds or makes a batch norm that stays, if it does."""
     value = held.value
-    if isinstance(value, nnx.BatchNorm):
+    if is_batch_norm(value):
         return _of_batch_norm(held, methods)
     if isinstance(value, nnx.bridge.ToNNX):
         inner = [inner.value for inner in walk(value)]

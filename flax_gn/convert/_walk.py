@@ -1,6 +1,8 @@
 """Everything that a model holds, wherever it holds it."""
 
+import contextlib
 import gc
+import sys
 import types
 import weakref
 from collections import deque
@@ -27,11 +29,10 @@ LEAVES = (
     types.CodeType,
     types.FrameType,
     types.TracebackType,
-    weakref.ReferenceType,
 )
 
-# Where no global variable and no attribute of a class is a model's norm.
-LIBRARIES = {"builtins", "typing", "flax", "flax_gn", "jax", "jaxlib", "numpy"}
+# Where no attribute of a class is a model's norm.
+LIBRARIES = {*sys.stdlib_module_names, "flax", "flax_gn", "jax", "jaxlib", "numpy"}
 
 
 class Held(NamedTuple):
@@ -78,9 +79,19 @@ def _children(item: Held) -> Iterator[Held]:
 
 def _parts(value: Any) -> Iterator[tuple[Any, Any, bool]]:
     """Key, value and whether it is the object's own, for all that it holds."""
-    if isinstance(value, type | nnx.Variable):
+    if isinstance(value, type):
+        yield from _parts_of_classes(value)
         return
-    if isinstance(value, dict | types.MappingProxyType):
+    if isinstance(value, nnx.Variable):  # its metadata may hold functions
+        yield "metadata", value.get_metadata(), True
+        return
+    if isinstance(value, weakref.ReferenceType):
+        yield "()", value(), True
+    elif type(value) in weakref.ProxyTypes:
+        with contextlib.suppress(ReferenceError):
+            yield "()", value.__repr__.__self__, True
+        return
+    elif isinstance(value, dict | types.MappingProxyType):
         for key, child in list(value.items()):
             yield key, child, True
             yield type(key).__name__, key, True
@@ -99,9 +110,8 @@ def _parts(value: Any) -> Iterator[tuple[Any, Any, bool]]:
     for name, child in list(getattr(value, "__dict__", {}).items()):
         if not name.startswith("_pytree__"):
             yield name, child, True
-    if isinstance(value, nnx.Pytree):
-        yield from _parts_of_classes(type(value))
-    else:  # slots, and what objects without a __dict__ hold: partials, iterators, ...
+    yield from _parts_of_classes(type(value))
+    if not isinstance(value, nnx.Pytree):  # slots; partials, iterators and the like
         for child in gc.get_referents(value):
             if child is not type(value):
                 yield _name_within(value, child), child, True
@@ -110,13 +120,14 @@ def _parts(value: Any) -> Iterator[tuple[Any, Any, bool]]:
 def _parts_of_function(function: Any) -> Iterator[tuple[Any, Any, bool]]:
     code = function.__code__
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-        for child in gc.get_referents(cell):  # none while the variable has no value
-            yield name, child, True
+        if name != "__class__":  # that of super()
+            for child in gc.get_referents(cell):  # none if the variable has no value
+                yield name, child, True
     yield "__defaults__", function.__defaults__, True
     yield "__kwdefaults__", function.__kwdefaults__, True
     for name, child in vars(function).items():
         yield name, child, True
-    if (function.__module__ or "").partition(".")[0] not in LIBRARIES:
+    if _is_users(function):
         for name in _names(code):
             child = function.__globals__.get(name)
             if not isinstance(child, type):
@@ -133,14 +144,31 @@ def _names(code: types.CodeType) -> Iterator[str]:
 
 def _parts_of_classes(kind: type) -> Iterator[tuple[Any, Any, bool]]:
     for base in kind.__mro__:
-        if base.__module__.partition(".")[0] not in LIBRARIES:
-            for name, child in vars(base).items():
-                yield name, child, False
+        of_a_module = issubclass(base, nnx.Module) and _root(base) not in LIBRARIES
+        if of_a_module or _is_users(base):
+            for name, child in list(vars(base).items()):
+                if name != "_abc_impl":  # knows the subclasses
+                    yield name, child, False
+
+
+def _root(defined: Any) -> str:
+    return str(defined.__module__).partition(".")[0]
+
+
+def _is_users(defined: Any) -> bool:
+    """Whether a function or class is of the user's own code, not of a package's.
+
+    What packages name leads to all they hold, tables of thousands of functions.
+    """
+    root = _root(defined)
+    file = getattr(sys.modules.get(root), "__file__", None) or ""
+    installed = "site-packages" in file or "dist-packages" in file
+    return root not in LIBRARIES and not installed
 
 
 def _name_within(value: Any, child: Any) -> str:
-    """The attribute that holds ``child``, of those that partials and methods have."""
-    names = ("func", "args", "keywords", "__self__", "__func__")
+    """The attribute that holds ``child``, of those that have no __dict__ entry."""
+    names = ("func", "args", "keywords", "__self__", "__func__", "fget")
     kind = type(value)
     for name in names:
         if hasattr(kind, name) and getattr(value, name, None) is child:
