@@ -385,6 +385,11 @@ STAYS: dict[str, tuple[Any, str, str]] = {
         "layers.0.__self__",
         "its method __call__ is kept at layers.0, and would stay a batch norm's",
     ),
+    "method in a partial": (
+        lambda: functools.partial(nnx.BatchNorm.__call__, layer()),
+        "layers.0.args.0",
+        "its method __call__ is kept at layers.0, and would stay a batch norm's",
+    ),
     "another kind": (
         Renorm,
         "layers.0",
@@ -471,7 +476,11 @@ def test_what_stays_is_named_with_the_reason(case):
 
 
 @pytest.mark.parametrize(
-    "case", ["activation", "mixin", "view", "attribute", "bound method", "global"]
+    "case",
+    [
+        *("activation", "mixin", "view", "attribute", "global"),
+        *("bound method", "method in a partial"),
+    ],
 )
 def test_what_stays_computes_what_it_did(case):
     model = nnx.Sequential(STAYS[case][0]())

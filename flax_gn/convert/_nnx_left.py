@@ -1,5 +1,6 @@
 """nnx: what is still a batch norm in a model, or keeps batch statistics, and why."""
 
+import functools
 import inspect
 import types
 from typing import Any, TypeGuard
@@ -64,12 +65,18 @@ def left_in(model: nnx.Module) -> tuple[Left, ...]:
 
 
 def bound_methods(everything: list[Held]) -> dict[int, Held]:
-    """The bound methods that are kept, by the object that they are bound to."""
-    return {
-        id(held.value.__self__): held
-        for held in everything
-        if isinstance(held.value, types.MethodType)
-    }
+    """The methods that are kept with the object that they are bound to, by the object.
+
+    A method of the class in a partial, with the object as its argument, is one too.
+    """
+    own = {id(function) for function in vars(nnx.BatchNorm).values()}
+    bound = {}
+    for path, value, _ in everything:
+        if isinstance(value, types.MethodType):
+            bound[id(value.__self__)] = Held(path, value.__func__)
+        elif isinstance(value, functools.partial) and id(value.func) in own:
+            bound |= {id(first): Held(path, value.func) for first in value.args[:1]}
+    return bound
 
 
 def is_batch_norm(value: Any) -> TypeGuard[nnx.BatchNorm]:
