@@ -4,6 +4,7 @@
     python -m experiments.imagenet --data IMAGENET --out runs/bn --norm bn
     srun python -m experiments.imagenet --distributed --data IMAGENET --out runs/gn
     python -m experiments.imagenet --recipe try --data fashion-mnist-subset --out try
+    python -m experiments.imagenet --weights FILE --evaluate --data IMAGENET --out of
 
 IMAGENET is a folder with ``train/`` and ``val/`` in it, each with a folder of images
 for each class. The recipe "paper" is that of Wu & He, "Group Normalization", ECCV 2018;
@@ -67,7 +68,8 @@ def main(argv: list[str] | None = None) -> int:
         bad = isinstance(failure, data.BadExampleError)
         return _failed(f"{failure}{hint if bad else ''}")
     if hosts.first():
-        print(f"validation error {100 * error:.2f}%, the median of the last epochs")
+        of = "" if asked.evaluate else ", the median of the last epochs"
+        print(f"validation error {100 * error:.2f}%{of}")
     return 0
 
 

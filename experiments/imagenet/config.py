@@ -5,7 +5,14 @@ import dataclasses
 # Learning rates are stated for this many examples per step, whatever the batch.
 REFERENCE_BATCH = 256
 NORMS = ("gn", "bn", "ln", "in")
-NETWORKS = ("resnet50", "resnet18", "resnet34", "resnet101", "resnet20", "resnet8")
+BIT = (
+    *("resnetv2_50x1_bit", "resnetv2_50x3_bit", "resnetv2_101x1_bit"),
+    *("resnetv2_101x3_bit", "resnetv2_152x2_bit", "resnetv2_152x4_bit"),
+)
+NETWORKS = (
+    *("resnet50", "resnet18", "resnet34", "resnet101", "resnet20", "resnet8"),
+    *BIT,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,6 +22,9 @@ class Config:
     Attributes:
       norm: a name of `NORMS`.
       network: a name of `NETWORKS`, a network of `flax_gn.models`.
+      weights: a file of weights to start from, as
+        `flax_gn.convert.trained_variables` reads it.
+      new_head: whether the last layer starts anew all the same.
       groups: of group norm, in every layer.
       group_size: channels in a group, in place of ``groups``; small networks have too
         few channels for 32 groups.
@@ -44,6 +54,8 @@ class Config:
 
     norm: str = "gn"
     network: str = "resnet50"
+    weights: str | None = None
+    new_head: bool = False
     groups: int | None = 32
     group_size: int | None = None
     statistics: str = "device"
@@ -84,6 +96,8 @@ class Config:
         for name in ("image_size", "batch", "accumulation", "epochs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be positive; got {getattr(self, name)}")
+        if self.new_head and self.weights is None:
+            raise ValueError("a new head is for a network with weights; give weights")
         if (self.groups is None) == (self.group_size is None):
             raise ValueError(
                 "give groups or group_size, and None for the other; got "

@@ -101,6 +101,13 @@ class Loop:
         # One number for all hosts, in parts of a million.
         return hosts.told(round(1e6 * statistics.median(errors[-LAST_EPOCHS:]))) / 1e6
 
+    def evaluate(self) -> float:
+        """Returns the validation error of the last checkpoint, or else the weights."""
+        tested = self._evaluate()
+        self._journal.close()
+        self._checkpoints.close()
+        return tested["errors"] / max(1.0, tested["examples"])
+
     def _run(self) -> None:
         options = self._options
         feed = data.training(

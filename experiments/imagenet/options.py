@@ -23,6 +23,7 @@ class Options:
       checkpoint_every: steps from one checkpoint to the next, beside those at the end
         of each epoch.
       synthetic_examples: how many examples synthetic data have.
+      evaluate: whether to measure what is there and train no further.
       distributed: whether there are other hosts.
       coordinator: address and port of the first, where nothing else tells jax.
       hosts: how many, with ``coordinator``.
@@ -36,6 +37,7 @@ class Options:
     log_every: int = 50
     checkpoint_every: int = 1000
     synthetic_examples: int = 1024
+    evaluate: bool = False
     distributed: bool = False
     coordinator: str | None = None
     hosts: int | None = None
@@ -88,6 +90,11 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=pathlib.Path, required=True, help="the folder of this run"
     )
+    parser.add_argument(
+        "--evaluate",
+        action="store_true",
+        help="measure the last checkpoint in --out, or else --weights, and stop",
+    )
     parser.add_argument("--recipe", choices=RECIPES, default="paper")
     parser.add_argument(
         "--threads", type=_positive, default=16, help="that read images"
@@ -119,6 +126,17 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 def _add_recipe(group: Any) -> None:
     group.add_argument("--norm", choices=NORMS)
     group.add_argument("--network", choices=NETWORKS)
+    group.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="to start from: timm's .safetensors, or BiT's .npz",
+    )
+    group.add_argument(
+        "--new-head",
+        action="store_true",
+        default=None,
+        help="start the last layer anew, for other classes",
+    )
     size = group.add_mutually_exclusive_group()
     size.add_argument("--groups", type=_positive)
     size.add_argument("--group-size", type=_positive)

@@ -20,9 +20,6 @@ from experiments.imagenet.config import Config
 from experiments.imagenet.networks import AXIS
 
 Tree = Any
-# Of ImageNet's training images, scaled to [0, 1]: red, green, blue.
-MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 class State(NamedTuple):
@@ -114,7 +111,8 @@ class Program:
       mesh: of `mesh`; its devices may be ones that can only be compiled for.
 
     Raises:
-      ValueError: the batch cannot be divided over the devices.
+      OSError: the config's weights are not there.
+      ValueError: they do not fit, or the batch cannot be divided over the devices.
     """
 
     def __init__(self, config: Config, classes: int, epoch_steps: int, mesh: Mesh):
@@ -127,6 +125,7 @@ class Program:
             networks.build(config, classes, platform, training=training)
             for training in (True, False)
         )
+        self._trained = networks.trained(config, self._testing)
         self.rate = schedule(config, epoch_steps)
         decayed = None if config.decay == "all" else _kernels
         self._optimizer = optax.chain(
@@ -138,7 +137,12 @@ class Program:
 
     def init(self) -> State:
         """The state before the first step, on every device."""
-        return jax.jit(self._init, out_shardings=self.whole)()
+        state = jax.jit(self._init, out_shardings=self.whole)()
+        trained = jax.tree.map(
+            lambda a: jax.make_array_from_process_local_data(self.whole, np.asarray(a)),
+            self._trained,
+        )
+        return state._replace(params=state.params | trained)
 
     def abstract(self) -> State:
         """Shapes and dtypes of the state, with their place on the mesh."""
@@ -262,7 +266,7 @@ class Program:
         """The sum over the examples of a device; new averages, and sums to report."""
         logits, changed = self._training.apply(
             {"params": params, "batch_stats": stats},
-            self._standardised(batch.images),
+            networks.standardised(self.config, batch.images),
             mutable=["batch_stats"],
         )
         classes = logits.shape[-1]
@@ -283,7 +287,8 @@ class Program:
     def _evaluate(self, params: Tree, stats: Tree, batch: Batch) -> dict[str, Any]:
         """Sums of cross-entropy and errors, and the number of examples."""
         logits: Any = self._testing.apply(
-            {"params": params, "batch_stats": stats}, self._standardised(batch.images)
+            {"params": params, "batch_stats": stats},
+            networks.standardised(self.config, batch.images),
         )
         there = batch.labels >= 0
         losses = optax.softmax_cross_entropy_with_integer_labels(
@@ -295,10 +300,6 @@ class Program:
             "errors": jnp.sum(errors, dtype=jnp.int32),
             "examples": jnp.sum(there, dtype=jnp.int32),
         }
-
-    def _standardised(self, images: jax.Array) -> jax.Array:
-        scaled = images.astype(jnp.float32) / 255
-        return ((scaled - MEAN) / STD).astype(self.config.dtype)
 
 
 def _kernels(params: Tree) -> Tree:

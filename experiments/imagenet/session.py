@@ -23,11 +23,13 @@ class RefusalError(Exception):
 def run(config: Config, options: Options) -> float:
     """Trains to the end, and returns the median validation error of the last epochs.
 
+    With ``options.evaluate``, returns the validation error of what is there instead.
+
     All hosts call it, with the same arguments. A run that was stopped, in whichever
     way, goes on from its last checkpoint.
 
     Raises:
-      RefusalError: the data or the folder do not allow the run.
+      RefusalError: the data, the weights or the folder do not allow the run.
       hosts.DisagreementError: hosts have different data or options.
       loop.StoppedError: after a SIGTERM or Ctrl-C on any host.
       loop.NonFiniteError: unless ``config.skip_nonfinite``.
@@ -66,8 +68,14 @@ def run(config: Config, options: Options) -> float:
         },
     }
     hosts.agree("options or data", plan)
+    started = (options.out / "checkpoints").exists()
+    if options.evaluate and config.weights is None and not started:
+        raise RefusalError(
+            f"--evaluate: there are no --weights, and no checkpoints in {options.out}"
+        )
     _open(options.out, plan)
-    return Loop(config, options, program, order, train, validation).run()
+    loop = Loop(config, options, program, order, train, validation)
+    return loop.evaluate() if options.evaluate else loop.run()
 
 
 def _open(out: pathlib.Path, plan: dict[str, Any]) -> None:

@@ -78,6 +78,7 @@ class ResNetV2(nn.Module):
     Attributes:
       stages: number of blocks in each stage. Every stage but the first halves the
         sides and doubles the channels.
+      block: `PreActivationBlock`, or what one makes of it.
       norm: makes each norm layer, as in `ResNet`.
       conv: makes each convolution, as in `ResNet`.
       classes: number of outputs.
@@ -92,6 +93,7 @@ class ResNetV2(nn.Module):
     """
 
     stages: Sequence[int]
+    block: type[PreActivationBlock] = PreActivationBlock
     norm: MakeNorm = GroupNorm
     conv: Callable[..., Callable[[jax.Array], jax.Array]] = WSConv
     classes: int = 1000
@@ -114,7 +116,7 @@ class ResNetV2(nn.Module):
         x = nn.max_pool(x, (3, 3), strides=(2, 2))
         for stage, blocks in enumerate(self.stages):
             for index in range(blocks):
-                x = PreActivationBlock(
+                x = self.block(
                     features=self.width * 2**stage * _EXPANSION,
                     stride=2 if stage > 0 and index == 0 else 1,
                     project=index == 0,

@@ -13,7 +13,7 @@ from flax_gn import models
 from flax_gn.linen import BatchNorm, GroupNorm, WSConv
 
 GN = partial(GroupNorm, num_groups=None, group_size=8)
-SMALL = models.ResNetV2((2, 1), GN, classes=10, width=16)
+SMALL = models.ResNetV2((2, 1), norm=GN, classes=10, width=16)
 IMAGES = np.linspace(-1, 1, 2 * 32 * 32 * 3, dtype=np.float32).reshape(2, 32, 32, 3)
 
 
