@@ -103,14 +103,7 @@ def checked(activation: str | Activation | None) -> Activation | None:
         return None
     if isinstance(activation, str) and activation in BY_NAME:
         return BY_NAME[activation]
-    if not callable(activation) or not _is_hashable(activation):
-        raise ValueError(
-            said(
-                f"`activation` must be None, one of {sorted(BY_NAME)}, or a hashable, "
-                f"elementwise callable; got {activation!r}."
-            )
-        )
-    if _holds_arrays(activation, set()):
+    if callable(activation) and _holds_arrays(activation, set()):
         name = getattr(activation, "__name__", type(activation).__name__)
         raise ValueError(
             said(
@@ -118,6 +111,13 @@ def checked(activation: str | Activation | None) -> Activation | None:
                 "into the op, and would neither change nor have a gradient; got "
                 f"{name}. Apply it to the result, or give it to a layer of "
                 "flax_gn.linen or flax_gn.nnx, which does so."
+            )
+        )
+    if not callable(activation) or not _is_hashable(activation):
+        raise ValueError(
+            said(
+                f"`activation` must be None, one of {sorted(BY_NAME)}, or a hashable, "
+                f"elementwise callable; got {activation!r}."
             )
         )
     if isinstance(activation, functools.partial):

@@ -131,7 +131,7 @@ class GroupNorm(nnx.GroupNorm):
             bias_metadata=bias_metadata,
             scale_metadata=scale_metadata,
         )
-        self.activation = activation
+        self.activation = _attribute(activation)
         self.implementation = implementation
 
     def __call__(
@@ -177,6 +177,13 @@ class GroupNorm(nnx.GroupNorm):
                 dtype=dtype,
                 axis_name=self.axis_name,
             )
+
+
+def _attribute(activation: Any) -> Any:
+    """An activation as an attribute; the arrays of a foreign module are data."""
+    arrays = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(activation))
+    own = isinstance(activation, nnx.Module)
+    return nnx.data(activation) if arrays and not own else activation
 
 
 def _check_channels(x: Any, channels: int, axes: tuple[int, ...]) -> None:
@@ -280,7 +287,7 @@ class InstanceNorm(nnx.InstanceNorm):
     ):
         super().__init__(num_features, **options)
         self.reduction_axes = reduction_axes
-        self.activation = activation
+        self.activation = _attribute(activation)
         self.implementation = implementation
 
     def __call__(
