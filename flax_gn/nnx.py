@@ -377,8 +377,9 @@ class WSConv(nnx.Conv):
                 mask=self.mask,
                 outside_root=self.outside_root,
             )
-        standardized: Any = _WithKernel(self, kernel)
-        return nnx.Conv.__call__(standardized, inputs, out_sharding)
+        convolve: Any = super().__call__
+        options = {} if out_sharding is None else {"out_sharding": out_sharding}
+        return convolve.__func__(_WithKernel(self, kernel), inputs, **options)
 
 
 class _WithKernel:

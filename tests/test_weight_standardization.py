@@ -137,6 +137,131 @@ def test_bad_calls_say_what_is_wrong(arguments, error, message):
         flax_gn.weight_standardize(w, **options)
 
 
+def outside(w, eps):
+    """The layers of big_vision's bit.py, of vision_transformer and of Octo, in float64.
+
+    All three subtract the mean and divide by jnp.std, which is biased, plus 1e-5.
+    """
+    w = np.asarray(w, np.float64)
+    axes = tuple(range(w.ndim - 1))
+    return (w - w.mean(axes)) / (w.std(axes) + eps)
+
+
+@pytest.mark.parametrize("deviation", [1.0, 0.05, 1e-3, 1e-5, 1e-8])
+@pytest.mark.parametrize("shape", KERNELS, ids=str)
+def test_epsilon_outside_the_root_is_that_of_others(shape, deviation):
+    w = kernel(shape, deviation=deviation)
+    result = flax_gn.weight_standardize(w, eps=1e-5, outside_root=True)
+    np.testing.assert_allclose(result, outside(w, 1e-5), rtol=1e-5, atol=2e-6)
+    inside = flax_gn.weight_standardize(w, eps=1e-10)
+    if deviation == 1e-3:
+        assert np.abs(inside - result).max() > 5e-3  # what the option is for
+
+
+@pytest.mark.parametrize("eps", [0.0, 1e-30, 1e-5, 0.5])
+def test_epsilon_outside_the_root_may_be_any(eps):
+    w = kernel((3, 3, 4, 8), deviation=1.0)
+    result = flax_gn.weight_standardize(w, eps=eps, outside_root=True)
+    np.testing.assert_allclose(result, outside(w, eps), rtol=1e-5, atol=2e-6)
+
+
+def test_epsilon_outside_the_root_under_a_mask_and_for_torchs_axes():
+    w = kernel((3, 3, 4, 8), deviation=1e-4)
+    mask = np.random.default_rng(0).random(w.shape) < 0.5
+    want = np.stack(
+        [
+            np.where(m, (v - v[m].mean()) / (v[m].std() + 1e-5), 0)
+            for v, m in zip(
+                np.moveaxis(w.astype(np.float64), -1, 0),
+                np.moveaxis(mask, -1, 0),
+                strict=True,
+            )
+        ]
+    )
+    options: dict[str, Any] = {"eps": 1e-5, "outside_root": True}
+    result = flax_gn.weight_standardize(w, mask=mask, **options)
+    np.testing.assert_allclose(jnp.moveaxis(result, -1, 0), want, rtol=1e-5, atol=2e-6)
+    moved = flax_gn.weight_standardize(
+        np.moveaxis(w, -1, 0), mask=np.moveaxis(mask, -1, 0), output_axis=0, **options
+    )
+    np.testing.assert_allclose(moved, want, rtol=1e-5, atol=2e-6)
+
+
+def test_epsilon_outside_the_root_has_a_gradient_everywhere():
+    with jax.enable_x64(True):
+        w = jnp.asarray(kernel((3, 2, 4), "float64", deviation=1.0))
+
+        def standardize(w):
+            return flax_gn.weight_standardize(w, eps=0.1, outside_root=True)
+
+        check_grads(standardize, (w,), order=2)
+        # The root has none where weights are equal; theirs is NaN there.
+        equal, pull = jax.vjp(standardize, jnp.full_like(w, 3.0))
+        (gradient,) = pull(w)
+    np.testing.assert_array_equal(equal, 0)
+    want = (np.asarray(w) - np.asarray(w).mean((0, 1))) / 0.1
+    np.testing.assert_allclose(gradient, want, rtol=1e-10)
+
+
+class StdConv(linen_layers.WSConv):
+    """As docs/migration.md has it, to keep the name of a checkpoint."""
+
+    epsilon: float = 1e-5
+    outside_root: bool = True
+
+
+class TheirStdConv(nn.Conv):
+    """That of the three, in words of its own."""
+
+    def param(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        value: Any = super().param(name, *args, **kwargs)
+        if name == "kernel":
+            value = value - value.mean((0, 1, 2), keepdims=True)
+            value = value / (value.std((0, 1, 2), keepdims=True) + 1e-5)
+        return value
+
+
+def test_a_subclass_keeps_the_name_that_a_checkpoint_has():
+    class Net(nn.Module):
+        conv: Any
+
+        @nn.compact
+        def __call__(self, x):
+            return self.conv(8, (3, 3))(self.conv(6, (1, 1))(x))
+
+    x = jax.random.normal(jax.random.key(0), (2, 6, 6, 4))
+    theirs = type("StdConv", (TheirStdConv,), {"__module__": __name__})
+    variables = Net(theirs).init(jax.random.key(1), x)
+    assert set(variables["params"]) == {"StdConv_0", "StdConv_1"}
+    tiny = jax.tree.map(lambda p: 1e-3 * p, variables)
+    for checkpoint in (variables, tiny):
+        ours: Any = Net(StdConv).apply(checkpoint, x)
+        want: Any = Net(theirs).apply(checkpoint, x)
+        np.testing.assert_allclose(ours, want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
+def test_both_layers_add_epsilon_outside_the_root(masked):
+    mask = (kernel((3, 3, 4, 8)) > 0).astype("float32") if masked else None
+    options: dict[str, Any] = {
+        "kernel_size": (3, 3),
+        "epsilon": 1e-5,
+        "outside_root": True,
+        "mask": mask,
+    }
+    layer = nnx_layers.WSConv(4, 8, **options, rngs=nnx.Rngs(0))
+    layer.kernel[...] = 1e-3 * layer.kernel[...]
+    x = jax.random.normal(jax.random.key(0), (2, 6, 6, 4))
+    variables = {"params": nnx.to_pure_dict(nnx.state(layer))}
+    twin: Any = linen_layers.WSConv(8, **options).apply(variables, x)
+    np.testing.assert_array_equal(layer(x), twin)
+    plain = nnx.Conv(4, 8, kernel_size=(3, 3), rngs=nnx.Rngs(0))
+    plain.kernel[...] = flax_gn.weight_standardize(
+        layer.kernel[...], eps=1e-5, outside_root=True, mask=mask
+    )
+    np.testing.assert_allclose(layer(x), plain(x), atol=1e-5)
+
+
 CONVOLUTIONS = [
     ("1d", (2, 9, 4), {"kernel_size": 3}),
     ("2d", (2, 6, 6, 4), {"kernel_size": (3, 3), "strides": 2, "use_bias": False}),
