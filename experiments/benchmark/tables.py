@@ -3,7 +3,7 @@
 import pathlib
 
 from experiments import markers
-from experiments.benchmark import kernels, report
+from experiments.benchmark import decoder, kernels, report
 
 
 def headline(h100: report.Row, cpu: report.Row) -> str:
@@ -33,6 +33,7 @@ _TABLES = {
     "h100_peers": (report.layers_table, "h100_peers.json"),
     "h100_steps": (report.steps_table, "h100_steps.json"),
     "h100_kernels": (kernels.table, "h100.json"),
+    "decoder": (decoder.table, "decoder.json"),
 }
 
 
