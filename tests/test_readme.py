@@ -30,6 +30,7 @@ SHOWN = {
     "steps": ["docs/performance.md"],
     "compiled": ["docs/performance.md"],
     "h100_kernels": ["docs/kernels.md"],
+    "decoder": ["docs/trained.md"],
     "numerics": ["docs/numerics.md"],
 }
 
@@ -42,7 +43,14 @@ def test_each_record_is_shown_where_it_belongs(marker):
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/index.md", "docs/performance.md", "docs/kernels.md"]
+    "page",
+    [
+        "README.md",
+        "docs/index.md",
+        "docs/performance.md",
+        "docs/kernels.md",
+        "docs/trained.md",
+    ],
 )
 def test_the_tables_of_times_are_the_records(page, tmp_path):
     copy = tmp_path / "page.md"

@@ -134,15 +134,15 @@ def compile_for(
 def table(record: dict[str, Any]) -> str:
     """The record as a table of a page, with where it was made."""
     lines = [
-        "| | norm | seconds of all cores | times flax.linen's | scratch, MB |",
-        "|---|---|---|---|---|",
+        "| on a CPU, float32 | seconds of cores | times flax.linen's | scratch, MB |",
+        "|---|---|---|---|",
     ]
     timed = {row["norm"]: row for row in record["cpu"]}
     linen = statistics.median(timed["flax.linen"]["cpu_seconds"])
     for norm, row in timed.items():
         spent = statistics.median(row["cpu_seconds"])
         lines.append(
-            f"| CPU, float32 | {norm} | {spent:.1f} | {linen / spent:.2f} | "
+            f"| {norm} | {spent:.1f} | {linen / spent:.2f} | "
             f"{row['temporaries'] / 1e6:.0f} |"
         )
     lines += [
