@@ -75,6 +75,7 @@ GOLDENS = (
         "stable_diffusion",
         "AutoencoderKL",
         {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2},
+        {"images": (1, 17, 23, 3), "latents": (1, 2, 3, 4)},
     ),
 )
 
