@@ -152,12 +152,16 @@ def _holds_arrays(value: Any, seen: set[int]) -> bool:
     if id(value) in seen or isinstance(value, (type, types.ModuleType, np.generic)):
         return False
     seen.add(id(value))
+    return _is_array_or_module(value) or any(
+        _holds_arrays(part, seen) for part in _parts(value)
+    )
+
+
+def _is_array_or_module(value) -> bool:
     # Modules of Flax, Equinox and Haiku alike, without an import of any.
     if any(base.__name__ == "Module" for base in type(value).__mro__):
         return True
-    if isinstance(value, (jax.Array, np.ndarray)) or hasattr(value, "__jax_array__"):
-        return True
-    return any(_holds_arrays(part, seen) for part in _parts(value))
+    return isinstance(value, (jax.Array, np.ndarray)) or hasattr(value, "__jax_array__")
 
 
 def _parts(value) -> list[Any]:
@@ -171,13 +175,13 @@ def _parts(value) -> list[Any]:
     if isinstance(value, types.MethodType):
         return [value.__self__, value.__func__]
     if isinstance(value, types.FunctionType):
-        # Of globals the arrays and modules themselves, not what functions there hold.
-        named = (value.__globals__.get(name) for name in value.__code__.co_names)
+        # Of globals the arrays and modules themselves: what others hold is anything.
+        named = [value.__globals__.get(name) for name in value.__code__.co_names]
         return [
             *(cell.cell_contents for cell in value.__closure__ or () if _is_set(cell)),
             *(value.__defaults__ or ()),
             *(value.__kwdefaults__ or {}).values(),
-            *(each for each in named if not isinstance(each, types.FunctionType)),
+            *filter(_is_array_or_module, named),
         ]
     return [
         getattr(value, "__wrapped__", None),

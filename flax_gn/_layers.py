@@ -50,8 +50,10 @@ def number_of_groups(num_groups: NumGroups, group_size: Any, channels: int) -> i
 
 
 def shape_of(x: Any) -> tuple[Any, ...]:
-    """The shape of x; what has none is refused by name."""
-    return x.shape if hasattr(x, "shape") else _operands.floating_array("x", x).shape
+    """The shape of x, with channels; what has none is refused by name."""
+    shape = x.shape if hasattr(x, "shape") else _operands.floating_array("x", x).shape
+    _operands.check_rank(shape)
+    return shape
 
 
 def floating(

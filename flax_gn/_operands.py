@@ -34,6 +34,17 @@ def floating_array(name: str, value: Any) -> jax.Array:
         ) from error
 
 
+def check_rank(shape: tuple[int, ...]) -> None:
+    """Refuses an x without channels."""
+    if not shape:
+        raise ValueError(
+            said(
+                "`x` must have a batch axis and a channel axis, (N, *spatial, C), "
+                "or be one vector of channels, (C,); got shape ()."
+            )
+        )
+
+
 def per_channel(
     name: str,
     value: ArrayLike | None,

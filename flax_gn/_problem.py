@@ -15,7 +15,6 @@ from jax.typing import ArrayLike, DTypeLike
 
 from flax_gn import _activations, _arguments, _operands
 from flax_gn._activations import Activation
-from flax_gn._words import said
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,13 +94,7 @@ def canonicalise(
       ValueError: an argument has the wrong shape or value.
     """
     x = _operands.floating_array("x", x)
-    if x.ndim < 1:
-        raise ValueError(
-            said(
-                "`x` must have a batch axis and a channel axis, shape "
-                f"(N, *spatial, C), or be one vector of channels, (C,); got {x.shape}."
-            )
-        )
+    _operands.check_rank(x.shape)
     reduced = _arguments.reduced_axes(x.ndim, reduction_axes)
     out_dtype = x.dtype if dtype is None else _arguments.floating_dtype("dtype", dtype)
     wide = compute_dtype(x.dtype, out_dtype)

@@ -113,7 +113,7 @@ class GroupNorm(nn.GroupNorm):
                 x, (gamma, beta), self.dtype, canonicalize_dtype
             )
             groups = _layers.number_of_groups(
-                self.num_groups, self.group_size, shape[-1] if shape else 0
+                self.num_groups, self.group_size, shape[-1]
             )
             return _layers.call(
                 self,

@@ -188,7 +188,7 @@ def _attribute(activation: Any) -> Any:
 
 def _check_channels(x: Any, channels: int, axes: tuple[int, ...]) -> None:
     shape = _layers.shape_of(x)
-    if shape and math.prod(shape[axis] for axis in axes) != channels:
+    if math.prod(shape[axis] for axis in axes) != channels:
         raise ValueError(
             said(
                 f"`x` must have num_features={channels} channels in "

@@ -38,6 +38,7 @@ class Mutation:
 
 TRAINED = "test_trained.py"
 VALUES, GRAD, DEVICES = "test_values.py", "test_grad.py", "test_pmap_shard_map.py"
+LIKE_FLAX = "test_drop_in.py"
 EVERYWHERE = "test_convert_everywhere.py"
 NORMS = "test_convert_norms.py"
 
@@ -274,6 +275,97 @@ MUTATIONS = (
         "epsilon: float = 1e-6",
         "epsilon: float = 1e-5",
         ("test_nnx.py", "-k", "constructor"),
+    ),
+    Mutation(
+        "statistics as wide as x alone",
+        "_problem.py",
+        "wide = compute_dtype(x.dtype, out_dtype)",
+        "wide = compute_dtype(x.dtype)",
+        (LIKE_FLAX, "-k", "wider_result"),
+    ),
+    Mutation(
+        "a mask of two meanings read in one",
+        "_operands.py",
+        "if len({each.shape for each in readings}) > 1:",
+        "if not readings:",
+        (LIKE_FLAX, "-k", "two_meanings"),
+    ),
+    Mutation(
+        "integers rounded before they are normalised",
+        "_layers.py",
+        "return jnp.asarray(x, _problem.compute_dtype(result)), result",
+        "return jnp.asarray(x, result), result",
+        (LIKE_FLAX, "-k", "integers"),
+    ),
+    Mutation(
+        "a group size beside the default groups refused",
+        "_layers.py",
+        "if group_size is not None and num_groups == DEFAULT_GROUPS:",
+        "if num_groups is None:",
+        (LIKE_FLAX, "-k", "needs_no_word"),
+    ),
+    Mutation(
+        "features of an instance norm sought in channels alone",
+        "_layers.py",
+        "groups = shape[-1] if last in features else 1",
+        "groups = shape[-1]",
+        (LIKE_FLAX, "-k", "feature_axes"),
+    ),
+    Mutation(
+        "mapped axes wanted for init",
+        "linen.py",
+        "return None if layer.is_initializing() else layer.axis_name",
+        "return layer.axis_name",
+        (LIKE_FLAX, "-k", "initialises"),
+    ),
+    Mutation(
+        "checkpoints with axes of size one refused",
+        "linen.py",
+        "stored = jnp.shape(value)",
+        "stored = shape",
+        (LIKE_FLAX, "-k", "checkpoints"),
+    ),
+    Mutation(
+        "errors in the words of what a layer calls",
+        "_words.py",
+        "words = _Words(outer.caller, (names, *outer.names))",
+        "words = _Words(caller, (names,))",
+        (LIKE_FLAX, "-k", "speak_the_words and epsilon"),
+    ),
+    Mutation(
+        "a linen module compiled into the op",
+        "_activations.py",
+        'if any(base.__name__ == "Module" for base in type(value).__mro__):',
+        'if any(base.__name__ == "Modul" for base in type(value).__mro__):',
+        ("test_layer_activations.py", "-k", "unbound"),
+    ),
+    Mutation(
+        "arrays in closures compiled into the op",
+        "_activations.py",
+        "*(cell.cell_contents for cell in value.__closure__ or () if _is_set(cell)),",
+        "",
+        ("test_layer_activations.py", "-k", "closure or traced"),
+    ),
+    Mutation(
+        "partials over 1 and over True taken for equal",
+        "_activations.py",
+        "tuple(type(v) for v in (*activation.args, *dict(keywords).values())),",
+        "(),",
+        ("test_layer_activations.py", "-k", "partials_over"),
+    ),
+    Mutation(
+        "equal partials taken for different",
+        "_activations.py",
+        "activation = parts if _is_hashable(parts) else activation",
+        "",
+        ("test_layer_activations.py", "-k", "equal_partials"),
+    ),
+    Mutation(
+        "epsilon in the root of an outer one",
+        "weight_standardization.py",
+        "jnp.sqrt(var + inside) / (jnp.sqrt(var) + eps)",
+        "jnp.sqrt(var + inside) / jnp.sqrt(var + eps)",
+        ("test_weight_standardization.py", "-k", "outside_the_root"),
     ),
     Mutation(
         "a subclass of batch norm converted with what it adds",

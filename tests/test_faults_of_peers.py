@@ -130,7 +130,7 @@ def test_haiku_takes_the_statistics_of_bfloat16_in_bfloat16():
     [
         ({"num_groups": 2.0}, AssertionError, TypeError, "groups"),
         ({"num_groups": None, "group_size": 0}, ZeroDivisionError, ValueError, "size"),
-        ({"num_groups": 2, "epsilon": -1.0}, None, ValueError, "eps"),
+        ({"num_groups": 2, "epsilon": -1.0}, None, ValueError, "epsilon"),
     ],
 )
 def test_flax_does_not_name_the_bad_argument(arguments, theirs, ours, named):

@@ -41,6 +41,8 @@ def test_says_why(call, reason):
 def test_float64():
     with jax.enable_x64(True), pytest.raises(NotImplementedError, match="float64"):
         _norm(jnp.ones((2, 4, 8), jnp.float64))
+    with jax.enable_x64(True), pytest.raises(NotImplementedError, match="the result"):
+        _norm(jnp.ones((2, 4, 8), jnp.float32), dtype=jnp.float64)
 
 
 def test_open_sizes():
