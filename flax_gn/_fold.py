@@ -1,12 +1,11 @@
 """Sums over the channels of each group, of which there are few."""
 
-import functools
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
-from flax_gn import _fusion, _sharding
+from flax_gn._target import target
 
 # Channels of a group that a GPU adds one by one in the kernel that uses the sum. To sum
 # more takes less time with a kernel more; a forward pass has no kernel to spare.
@@ -33,39 +32,18 @@ def split(groups: int, value: jax.Array) -> jax.Array:
 
 def sum_last(value: jax.Array, most: int = _MOST_ADDED) -> jax.Array:
     """Sum over the last axis, a short one; a GPU adds up to ``most`` one by one."""
-    if value.shape[-1] > most:
-        return jnp.sum(value, -1)
-    return _fusion.by_platform(
-        value, gpu=_added, default=lambda value: jnp.sum(value, -1)
-    )
+    if target().platform == "gpu" and value.shape[-1] <= most:
+        return _added(value)
+    return jnp.sum(value, -1)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _sums_last(most: int, a: jax.Array, b: jax.Array) -> Formed:
     """`sum_last` of two arrays; on a CPU as one, since they are small."""
-
-    def cpu(a, b):
-        # An all-reduce of complex numbers is not to be had everywhere.
-        each = functools.partial(_each_last, most)
-        return _sharding.if_xla_may_split(each, _both_last, a, b)
-
-    return _fusion.by_platform(
-        *(a, b), cpu=cpu, default=functools.partial(_each_last, most)
-    )
-
-
-@_sums_last.defjvp
-def _sums_last_jvp(most, primals, tangents):
-    return _sums_last(most, *primals), _each_last(most, *tangents)
-
-
-def _each_last(most, a, b):
+    # An all-reduce of complex numbers is not to be had everywhere.
+    if target().platform == "cpu" and not target().split:
+        both = jnp.sum(jax.lax.complex(a, b), -1)
+        return jnp.real(both), jnp.imag(both)
     return sum_last(a, most), sum_last(b, most)
-
-
-def _both_last(a, b):
-    both = jnp.sum(jax.lax.complex(a, b), -1)
-    return jnp.real(both), jnp.imag(both)
 
 
 def _added(value):

@@ -15,21 +15,15 @@ tests/compiled holds the compilers for GPU and TPU to the result; for CPUs see
 docs/performance.md.
 """
 
-import contextvars
-import dataclasses
 import math
-from collections.abc import Callable, Sequence
-from functools import cache, partial
+from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import jax
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
 
 from flax_gn._problem import is_known
-
-# How jax names the platforms.
-_NAMES = {"cpu": "cpu", "cuda": "gpu", "rocm": "gpu", "tpu": "tpu"}
+from flax_gn._target import barrier
 
 # Positions that one block of a GPU sums. With fewer, writing and reading the partial
 # sums, 16 bytes per block and channel, adds over 5% to the bytes of a bfloat16 x; with
@@ -38,119 +32,6 @@ _FEWEST, _GOOD, _MOST = 160, 256, 4096
 
 # Positions up to which a CPU forms coefficients in the pass that uses them.
 _FEW_TO_STORE = 64
-
-
-def by_platform(
-    *args: Any, default: Callable[..., Any], **platforms: Callable[..., Any]
-) -> Any:
-    """The function for the platform that the program is compiled for, of ``args``.
-
-    That is not the platform of the process that traces it, so that `jax.export` and
-    compile-only devices get theirs. All are traced, and return the same. Inside one of
-    them there is nothing left to choose.
-
-    Args:
-      *args: pytrees of arrays.
-      default: where no other is given.
-      **platforms: by name, "cpu", "gpu" or "tpu".
-    """
-    here = _here.get(None) or _Here()
-    if here.name is not None:
-        return platforms.get(here.name, default)(*args)
-    excluded = here.excluded | platforms.keys()
-    functions = {
-        name: _on(_Here(name), function)
-        for name, function in platforms.items()
-        if name not in here.excluded
-    }
-    if not functions:
-        return default(*args)
-    default = _on(_Here(excluded=excluded), default)
-    functions = {
-        platform: functions[name]
-        for platform, name in _NAMES.items()
-        if name in functions
-    }
-    return jax.lax.platform_dependent(*args, default=default, **functions)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Here:
-    """The platform of the branch that is traced, or those it is not for."""
-
-    name: str | None = None
-    excluded: frozenset[str] = frozenset()
-
-
-# Branches of branches would be traced for nothing, half of the time of tracing.
-_here: contextvars.ContextVar[_Here | None] = contextvars.ContextVar("_here")
-
-
-def _on(here, function):
-    def traced(*args):
-        token = _here.set(here)
-        try:
-            return function(*args)
-        finally:
-            _here.reset(token)
-
-    return traced
-
-
-def barrier(values: Any, *, on: Sequence[str]) -> Any:
-    """`jax.lax.optimization_barrier` in programs for some platforms, else nothing.
-
-    `by_platform` could say it, and jax would trace a function for each platform.
-
-    Args:
-      values: a pytree of arrays.
-      on: "cpu", "gpu" or "tpu".
-    """
-    flat, tree = jax.tree.flatten(values)
-    return jax.tree.unflatten(tree, _barrier_p.bind(*flat, on=tuple(on)))
-
-
-_barrier_p = Primitive("barrier_on")
-_barrier_p.multiple_results = True
-
-
-def _same(*values, on):
-    del on
-    return values
-
-
-def _barrier_jvp(primals, tangents, *, on):
-    tangents = [ad.instantiate_zeros(tangent) for tangent in tangents]
-    return _barrier_p.bind(*primals, on=on), _barrier_p.bind(*tangents, on=on)
-
-
-def _barrier_transpose(cotangents, *_, on):
-    return _barrier_p.bind(*map(ad.instantiate_zeros, cotangents), on=on)
-
-
-def _barrier_batch(values, dims, *, on):
-    return _barrier_p.bind(*values, on=on), dims
-
-
-def _lower_barrier(name, context, *values, on):
-    if name not in on:
-        return values
-    barrier = mlir.lower_fun(
-        lambda *values: jax.lax.optimization_barrier(values), multiple_results=True
-    )
-    return barrier(context, *values)
-
-
-_barrier_p.def_impl(_same)
-_barrier_p.def_abstract_eval(_same)
-ad.primitive_jvps[_barrier_p] = _barrier_jvp
-ad.primitive_transposes[_barrier_p] = _barrier_transpose
-batching.primitive_batchers[_barrier_p] = _barrier_batch
-mlir.register_lowering(_barrier_p, partial(_lower_barrier, None))
-for _platform, _name in _NAMES.items():
-    mlir.register_lowering(
-        _barrier_p, partial(_lower_barrier, _name), platform=_platform
-    )
 
 
 def next_pass(axes: Sequence[int], arrays: Any, coefficients: Any) -> tuple[Any, Any]:

@@ -7,15 +7,14 @@ values may be outliers. J. W. Tukey, "The ninther, a technique for low-effort ro
 """
 
 import math
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flax_gn import _fusion, _sharding
 from flax_gn._problem import Problem, is_known
+from flax_gn._target import target
 
 _LANES = 128  # of a TPU, along the axis that runs fastest
 _SUBLANES = 8  # along the next one
@@ -26,23 +25,21 @@ def ninther(problem: Problem, x: jax.Array) -> jax.Array:
     """One value of each group, (*kept, 1, ..., G), of x's dtype."""
     if not is_known(*(x.shape[axis] for axis in problem.reduced)):
         return _median_of_medians(_sliced_where_open(problem, x))
-    return _sharding.if_xla_may_split(
-        lambda x: _median_of_medians(_gathered(problem, x)),
-        lambda x: _median_of_medians(_cut_out(problem, x)),
-        x,
-    )
+    if target().split:
+        return _median_of_medians(_gathered(problem, x))
+    return _median_of_medians(_cut_out(problem, x))
 
 
 def _cut_out(problem, x):
     """Nine values of each group, cut out of x."""
+    if target().platform != "tpu":
+        return _sliced(problem, x)
     axis = _spatial_minor(problem, x.shape)
     if axis is not None:
-        on_tpu = partial(_from_rows, problem, axis=axis)
-    elif _many_samples(problem, x.shape) and not any(jax.typeof(x).sharding.spec[1:]):
-        on_tpu = partial(_apart, problem)
-    else:
-        return _sliced(problem, x)
-    return _fusion.by_platform(x, tpu=on_tpu, default=partial(_sliced, problem))
+        return _from_rows(problem, x, axis)
+    if _many_samples(problem, x.shape) and not any(jax.typeof(x).sharding.spec[1:]):
+        return _apart(problem, x)
+    return _sliced(problem, x)
 
 
 def _spatial_minor(problem, shape) -> int | None:

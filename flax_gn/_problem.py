@@ -129,8 +129,5 @@ def is_known(*sizes: Any) -> bool:
 
 
 def is_positive(size: Any) -> bool:
-    """Whether a size is known to be at least 1; of some open ones nobody can tell.
-
-    A strided convolution without padding leaves (l - 3) // 2 + 1 of l positions.
-    """
+    """Whether a size is at least 1: of open ones such as (l - 3) // 2 nobody knows."""
     return bool(jax.core.max_dim(size, 1) == size)

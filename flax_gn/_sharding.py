@@ -15,8 +15,6 @@ from functools import partial
 from typing import Any
 
 import jax
-from jax.extend.core import Primitive, jaxpr_as_fun
-from jax.interpreters import batching, mlir
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from flax_gn._problem import Cut, Problem
@@ -112,74 +110,3 @@ def _spec_as(x: jax.Array, other: jax.Array | None) -> PartitionSpec:
             )
         )
     )
-
-
-def if_xla_may_split(
-    split: Callable[..., Any], whole: Callable[..., Any], *args: Any
-) -> Any:
-    """``split(*args)`` in a program for several devices, else ``whole(*args)``.
-
-    Both return the same. It is decided when the program is lowered, for only then is
-    the number of devices known. It has no derivative.
-    """
-    flat, tree = jax.tree.flatten(args)
-    out_tree = None
-
-    def flat_whole(*flat):
-        nonlocal out_tree
-        out, out_tree = jax.tree.flatten(whole(*jax.tree.unflatten(tree, flat)))
-        return out
-
-    def flat_split(*flat):
-        return jax.tree.leaves(split(*jax.tree.unflatten(tree, flat)))
-
-    out = _bind(flat, flat_split, flat_whole)
-    assert out_tree is not None
-    return jax.tree.unflatten(out_tree, out)
-
-
-def _bind(args, split, whole):
-    traced = jax.make_jaxpr(whole)(*args)
-    return _if_xla_may_split_p.bind(*args, split=split, whole=traced)
-
-
-_if_xla_may_split_p = Primitive("if_xla_may_split")
-_if_xla_may_split_p.multiple_results = True
-
-
-@_if_xla_may_split_p.def_impl
-def _evaluate(*args, split, whole):
-    del split
-    return jaxpr_as_fun(whole)(*args)
-
-
-@_if_xla_may_split_p.def_abstract_eval
-def _abstract_eval(*_, split, whole):
-    del split
-    return whole.out_avals
-
-
-def _batch(args, dims, *, split, whole):
-    both = (jax.vmap(f, in_axes=dims) for f in (split, jaxpr_as_fun(whole)))
-    out = _bind(args, *both)
-    return out, [0] * len(out)
-
-
-def xla_may_split_it(context: mlir.LoweringRuleContext) -> bool:
-    """Whether what is lowered here is part of a program for several devices.
-
-    Code inside a shard_map over all axes of the mesh is not.
-    """
-    axes: Any = context.module_context.axis_context
-    if hasattr(axes, "manual_axes"):  # in a shard_map
-        return set(axes.mesh.axis_names) > axes.manual_axes
-    return getattr(axes, "num_devices", 1) > 1
-
-
-def _lower(context, *args, split, whole):
-    chosen = split if xla_may_split_it(context) else jaxpr_as_fun(whole)
-    return mlir.lower_fun(chosen, multiple_results=True)(context, *args)
-
-
-batching.primitive_batchers[_if_xla_may_split_p] = _batch
-mlir.register_lowering(_if_xla_may_split_p, _lower)

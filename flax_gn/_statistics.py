@@ -13,14 +13,13 @@ TPU and a gather when channels are sharded.
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from flax_gn import _fold, _fusion, _pilot, _sums
-from flax_gn._linear import linear_call
+from flax_gn._call import linear_call
 from flax_gn._problem import Problem, is_known, is_positive
 
 
@@ -42,11 +41,6 @@ class Moments(NamedTuple):
 
 def moments(problem: Problem, x: jax.Array, mask: jax.Array | None) -> Moments:
     """The statistics of x, over all devices along the problem's axis_name."""
-    return _jitted(problem, x, mask)
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _moments(problem, x, mask):
     if mask is None:
         pilot, count = _pilot_and_count(problem, x)
     else:
@@ -67,17 +61,6 @@ def _moments(problem, x, mask):
         return Moments(pilot, shift, var, divisor)
     # A device that keeps nothing enters the merge with its true count, zero.
     return merge_over_devices(problem, Moments(pilot, shift, var, count))
-
-
-@_moments.defjvp
-def _moments_jvp(problem, primals, tangents):
-    value = moments(problem, *primals)
-    x, mask = primals
-    return value, tangent(problem, x, mask, value, tangents[0])
-
-
-# Traced once for a function and its derivative.
-_jitted = jax.jit(_moments, static_argnums=0)
 
 
 def tangent(

@@ -21,8 +21,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from flax_gn import _fold, _fusion, _rows, _sharding
+from flax_gn import _fold, _fusion, _rows
 from flax_gn._problem import is_known
+from flax_gn._target import barrier, target
 
 # Parts of an array that are added in one loop: with fewer, more is written and read
 # again. Parts whose distance is a multiple of the page are kept in the same places of a
@@ -43,10 +44,9 @@ def spatial_sum(axes: Sequence[int], value: jax.Array) -> jax.Array:
     channels, after which the two would no longer share one read of ``value``.
     """
     total = jnp.sum(value, axes, keepdims=True)
-    return jax.lax.optimization_barrier(total)
+    return barrier(total, on=("cpu", "gpu", "tpu"))
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
 def sums(
     axes: Sequence[int],
     groups: int | None,
@@ -65,16 +65,11 @@ def sums(
     Returns:
       Two arrays of shape (*kept, 1, ..., C), or G in place of C.
     """
-    choices = (_on_cpu, _on_gpu, _plain)
-    cpu, gpu, default = (functools.partial(f, axes, groups, function) for f in choices)
-    return _fusion.by_platform(*arrays, cpu=cpu, gpu=gpu, default=default)
-
-
-@sums.defjvp
-def _sums_jvp(axes, groups, function, primals, tangents):
-    plain = functools.partial(_plain, axes, groups, function)
-    _, along = jax.jvp(plain, primals, tangents)
-    return sums(axes, groups, function, *primals), along
+    if target().platform == "cpu":
+        return _on_cpu(axes, groups, function, *arrays)
+    if target().platform == "gpu":
+        return _on_gpu(axes, groups, function, *arrays)
+    return _plain(axes, groups, function, *arrays)
 
 
 def _plain(axes, groups, function, *arrays):
@@ -83,32 +78,23 @@ def _plain(axes, groups, function, *arrays):
 
 
 def _on_cpu(axes, groups, function, *arrays):
-    def in_two_passes(*arrays):
-        again = jax.lax.optimization_barrier(arrays)
-        a, b = function(*arrays)[0], function(*again)[1]
-        return spatial_sum(axes, a), spatial_sum(axes, b)
-
     inner = _shape(arrays)[min(axes, default=0) :]
-    if is_known(*inner) and 0 not in inner:
-        # Parts of an array that devices share would have to change devices.
-        added = functools.partial(added_sums, axes, function)
-        both = _sharding.if_xla_may_split(in_two_passes, added, *arrays)
-    else:
-        both = in_two_passes(*arrays)
-    return _fold.fold(groups, *both)
+    # Parts of an array that devices share would have to change devices.
+    if is_known(*inner) and 0 not in inner and not target().split:
+        return _fold.fold(groups, *added_sums(axes, function, *arrays))
+    again = jax.lax.optimization_barrier(arrays)
+    a, b = function(*arrays)[0], function(*again)[1]
+    return _fold.fold(groups, spatial_sum(axes, a), spatial_sum(axes, b))
 
 
 def _on_gpu(axes, groups, function, *arrays):
-    def each(*arrays):
-        total = complex_sum(axes, jax.lax.complex(*function(*arrays)))
-        return _fold.fold(groups, jnp.real(total), jnp.imag(total))
-
-    x = jax.tree.leaves(arrays)[0]
-    if groups is None or (rows := _rows.number(axes, groups, x)) is None:
-        return each(*arrays)
     # A device may have a part of the positions or channels.
-    in_rows = functools.partial(_rows.sums, rows, axes, groups, function)
-    return _sharding.if_xla_may_split(each, in_rows, *arrays)
+    if groups is not None and not target().split:
+        rows = _rows.number(axes, groups, jax.tree.leaves(arrays)[0])
+        if rows is not None:
+            return _rows.sums(rows, axes, groups, function, *arrays)
+    total = complex_sum(axes, jax.lax.complex(*function(*arrays)))
+    return _fold.fold(groups, jnp.real(total), jnp.imag(total))
 
 
 def complex_sum(axes: Sequence[int], both: jax.Array) -> jax.Array:

@@ -59,7 +59,7 @@ MUTATIONS = (
     ),
     Mutation(
         "eps outside the root",
-        "_xla.py",
+        "_arithmetic.py",
         "jax.lax.rsqrt(saved.moments.var + problem.eps)",
         "1 / (jnp.sqrt(saved.moments.var) + problem.eps)",
         (VALUES, "-k", "large_eps"),
@@ -80,7 +80,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the mean rounded before it is subtracted",
-        "_xla.py",
+        "_arithmetic.py",
         "return saved.moments.pilot, rstd, -saved.moments.shift * rstd",
         "return saved.moments.pilot + saved.moments.shift, rstd, 0 * rstd",
         ("test_accuracy.py", "-k", "test_output and 100000.0"),
@@ -102,8 +102,8 @@ MUTATIONS = (
     Mutation(
         "masked positions enter the sums",
         "_statistics.py",
-        "return where(mask, x.astype(problem.compute_dtype) - centre)",
-        "return x.astype(problem.compute_dtype) - centre",
+        "return where(mask, widened(problem, x, mask) - centre)",
+        "return widened(problem, x, mask) - centre",
         ("test_mask.py", "-k", "what_is_masked"),
     ),
     Mutation(
@@ -116,8 +116,8 @@ MUTATIONS = (
     Mutation(
         "the gradient of x without its last term",
         "_xla.py",
-        "dx = where(mask, _slope(for_z) * dz - mean - x_hat * mean_x_hat)",
-        "dx = where(mask, _slope(for_z) * dz - mean)",
+        "dx = where(mask, slope(for_z) * dz - mean - x_hat * mean_x_hat)",
+        "dx = where(mask, slope(for_z) * dz - mean)",
         (GRAD, "-k", "4d_2_groups"),
     ),
     Mutation(
@@ -129,9 +129,9 @@ MUTATIONS = (
     ),
     Mutation(
         "a gradient that forgets the activation",
-        "_xla.py",
-        "jax.vjp(problem.activation, _z(problem, x, mask, coefficients))[1](dy)[0]",
-        "dy + 0 * _z(problem, x, mask, coefficients)",
+        "_arithmetic.py",
+        "jax.vjp(problem.activation, z_of(problem, x, mask, coefficients))[1](dy)[0]",
+        "dy + 0 * z_of(problem, x, mask, coefficients)",
         ("test_activation.py", "-k", "composition and silu"),
     ),
     Mutation(
@@ -144,10 +144,10 @@ MUTATIONS = (
     Mutation(
         "statistics kept once per position for the backward pass",
         "_xla.py",
-        "saved = Saved(x, gamma, beta, mask, _statistics.moments(problem, x, mask))",
-        "m = _statistics.moments(problem, x, mask)\n"
-        "    wide = m.pilot + 0 * x[..., :1].astype(jnp.float32)\n"
-        "    saved = Saved(x, gamma, beta, mask, m._replace(pilot=wide))",
+        "saved = Saved(x, gamma, beta, mask, moments)\n    return linear_call",
+        "wide = moments.pilot + 0 * x[..., :1].astype(jnp.float32)\n"
+        "    saved = Saved(x, gamma, beta, mask, moments._replace(pilot=wide))\n"
+        "    return linear_call",
         ("test_residuals.py", "-k", "test_residuals_are_the_input and plain"),
     ),
     Mutation(
@@ -166,7 +166,7 @@ MUTATIONS = (
     ),
     Mutation(
         "parameters shared by devices, their gradients not",
-        "_linear.py",
+        "_call.py",
         'return jax.lax.pcast(value, missing, to="varying") if missing else value',
         "return value if missing else value",
         (DEVICES, "-k", "TestBatch and shard_map"),
@@ -230,8 +230,8 @@ MUTATIONS = (
     Mutation(
         "gamma folded into the offset twice",
         "_xla.py",
-        "rstd, offset = rstd * gamma, offset * gamma",
-        "rstd, offset = rstd * gamma, offset * gamma * gamma",
+        "rstd, offset, gamma = rstd * gamma, offset * gamma, None",
+        "rstd, offset, gamma = rstd * gamma, offset * gamma * gamma, None",
         (VALUES, "-k", "4d_square"),
     ),
     Mutation(

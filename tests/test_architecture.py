@@ -14,15 +14,15 @@ PACKAGES = ("flax_gn", "experiments")
 # A module imports from the rows above its own. Modules of one row do not know each
 # other; a package counts as one module, and only its own modules know its private ones.
 ORDER = (
-    ("_linear", "_words"),
-    ("_activations", "_arguments"),
+    ("_target", "_words"),
+    ("_activations", "_arguments", "_call"),
     ("_operands",),
     ("_problem",),
-    ("_fusion", "_sharding"),
-    ("_fold", "_pilot"),
+    ("_fold", "_fusion", "_pilot", "_sharding"),
     ("_rows",),
     ("_sums",),
     ("_statistics",),
+    ("_arithmetic",),
     ("_reference", "_xla"),
     ("_pallas",),  # its kernels leave forward mode to _xla
     ("_faster",),

@@ -4,14 +4,17 @@ tests/compiled holds the compilers of GPUs and TPUs to what the paths are for. T
 own path takes parts of arrays of any size here, not of large ones alone.
 """
 
+import dataclasses
 from functools import partial
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flax_gn import _fusion, _pilot, _rows, _sums
+from flax_gn import _fusion, _pilot, _rows, _sums, _target
+from flax_gn._call import call
 from tests import cases, check
 from tests.cases import Case
 
@@ -51,12 +54,13 @@ FEW = [
 
 @pytest.fixture(params=["cpu", "gpu", "tpu"])
 def platform(request, monkeypatch):
-    """Every choice by platform falls on that platform's branch."""
+    """What is lowered is lowered for that platform."""
+    of_lowering = _target.of_lowering
 
-    def by_platform(*args, default, **platforms):
-        return platforms.get(request.param, default)(*args)
+    def pretended(_, context):
+        return dataclasses.replace(of_lowering("cpu", context), platform=request.param)
 
-    monkeypatch.setattr(_fusion, "by_platform", by_platform)
+    monkeypatch.setattr(_target, "of_lowering", pretended)
     monkeypatch.setattr(_sums, "_LEFT", 0)
     monkeypatch.setattr(_rows, "_FEWEST_SUMS", 1)
     monkeypatch.setattr(_rows, "_MANY_SUMS", 1)
@@ -126,37 +130,70 @@ def test_open_number_of_samples(case):
 @pytest.mark.parametrize("lowered_for", ["cpu", "cuda", "rocm", "tpu"])
 @pytest.mark.parametrize("on", [("cpu",), ("gpu",), ("tpu",), ("cpu", "gpu")])
 def test_a_barrier_is_for_some_platforms(on, lowered_for):
-    traced = jax.jit(lambda x: _fusion.barrier((x, -x), on=on)).trace(jnp.ones(3))
+    def pair(x):
+        return _target.barrier((x, -x), on=on)
+
+    traced = jax.jit(lambda x: call(pair, x)).trace(jnp.ones(3))
     text = traced.lower(lowering_platforms=(lowered_for,)).as_text()
     name = "gpu" if lowered_for in ("cuda", "rocm") else lowered_for
     assert ("optimization_barrier" in text) == (name in on)
 
 
-def test_a_barrier_changes_nothing_under_any_transformation():
-    def f(x, y):
-        a, b = _fusion.barrier((jnp.sin(x), y), on=("cpu",))
-        return jnp.sum(a * jnp.exp(b))
+def test_one_program_for_several_platforms_has_the_form_of_each():
+    def form(x):
+        return {"cpu": jnp.sin, "gpu": jnp.cos, "tpu": jnp.tan}[
+            _target.target().platform or "cpu"
+        ](x)
 
-    def plain(x, y):
-        return jnp.sum(jnp.sin(x) * jnp.exp(y))
+    exported = jax.export.export(
+        jax.jit(lambda x: call(form, x)), platforms=("cpu", "cuda", "tpu")
+    )(jnp.ones(3))
+    text = exported.mlir_module()
+    assert all(name in text for name in ("sine", "cosine", "tan"))
+    np.testing.assert_allclose(
+        exported.call(jnp.ones(3)), np.sin(np.ones(3)), rtol=1e-6
+    )
 
-    x, y = np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32)
-    for transform in (
-        jax.jit,
-        lambda f: jax.grad(f, (0, 1)),
-        jax.vmap,
-        jax.hessian,
-        lambda f: lambda x, y: jax.jvp(f, (x, y), (y, x)),
-    ):
-        jax.tree.map(
-            partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6),
-            transform(f)(x, y),
-            transform(plain)(x, y),
-        )
+
+def test_the_traced_program_holds_the_plain_form():
+    """For whoever walks a program: operations of jax.lax, and one of our own."""
+    x = jnp.ones((2, 40, 40, 8))
+    f = cases.function(Case("plain", x.shape, 2, activation="silu"), "xla")
+    ones = jnp.ones(8)
+
+    def step(x):
+        y, pullback = jax.vjp(f, x, ones, ones)
+        return y, pullback(y)
+
+    calls = [
+        equation
+        for equation in _equations(jax.make_jaxpr(step)(x).jaxpr)
+        if equation.primitive.name == "group_norm_call"
+    ]
+    assert len(calls) == 2  # forward and backward
+    for each in calls:
+        inside = {e.primitive.name for e in _equations(each.params["jaxpr"].jaxpr)}
+        assert {"reduce_sum", "rsqrt"} <= inside
+        known = vars(jax.extend.core.primitives).keys() | {"add_any_p"}
+        assert {f"{name}_p" for name in inside} <= known
+
+
+def _equations(jaxpr):
+    """All equations of a program, but for those inside our calls."""
+    for equation in jaxpr.eqns:
+        yield equation
+        if equation.primitive.name == "group_norm_call":
+            continue
+        for value in equation.params.values():
+            if hasattr(value, "eqns"):
+                yield from _equations(getattr(value, "jaxpr", value))
 
 
 def test_a_function_and_its_derivative_are_traced_together_but_once(monkeypatch):
-    """Tracing is what a network with a norm in fifty places waits for."""
+    """Tracing is what a network with a norm in fifty places waits for.
+
+    Once more when it is lowered, for the one platform that it is lowered for.
+    """
     traced = []
     whole = _pilot.ninther
 
@@ -168,8 +205,11 @@ def test_a_function_and_its_derivative_are_traced_together_but_once(monkeypatch)
     shape = (3, 17, 29, 6)  # of no other test
     f = cases.function(Case("once", shape, 3), "xla")
     ones = jnp.ones(6)
-    jax.jit(jax.grad(lambda x: jnp.sum(f(x, ones, ones)))).trace(jnp.ones(shape))
+    step = jax.jit(jax.grad(lambda x: jnp.sum(f(x, ones, ones))))
+    trace = step.trace(jnp.ones(shape))
     assert traced == [shape]
+    trace.lower()
+    assert traced == [shape] * 2
 
 
 @pytest.mark.parametrize(

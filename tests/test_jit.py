@@ -82,10 +82,11 @@ def test_eager_calls_share_one_compilation(implementation):
         group_norm(
             x, None, None, 2, activation=activation, implementation=implementation
         )
-    assert traces.count(x.shape) == 1
+    # In the plain form, and for the platform.
+    assert traces.count(x.shape) == 2
     # What it is made of is looked up on one number beforehand.
     assert set(traces) <= {x.shape, (1,) * x.ndim}
-    assert len(traces) <= 2
+    assert len(traces) <= 3
 
 
 @pytest.mark.parametrize("policy", [None, "dots_saveable", "nothing_saveable"])

@@ -15,13 +15,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from flax_gn import _fold, _pilot, _sharding, _statistics, _xla
-from flax_gn._linear import jvp_of_moving, linear_call
+from flax_gn import (
+    _arithmetic,
+    _fold,
+    _pilot,
+    _sharding,
+    _statistics,
+    _target,
+    _xla,
+)
+from flax_gn._arithmetic import Saved
+from flax_gn._call import jvp_of_moving, linear_call
 from flax_gn._pallas import _platform
 from flax_gn._problem import Operands, Problem
 from flax_gn._statistics import Moments
 from flax_gn._words import said
-from flax_gn._xla import Saved
 
 _DTYPES = (jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16))
 
@@ -158,12 +166,18 @@ def _jitted_stats(kernels, problem, x):
 def _run(kernels, by_kernel, by_xla, problem, *args):
     """By the kernels that were asked for, or by those that turn out to be the ones."""
     if isinstance(kernels, Kernels):
-        return by_kernel(kernels, problem, *args)
+        return _aimed(kernels, by_kernel)(problem, *args)
     return _platform.choose(
-        {each.platform: partial(by_kernel, each, problem) for each in kernels},
+        {each.platform: partial(_aimed(each, by_kernel), problem) for each in kernels},
         partial(by_xla, problem),
         *args,
     )
+
+
+def _aimed(kernels, function):
+    """A function of kernels, traced for their platform."""
+    target = _target.Target(_target.NAMES[kernels.platform])
+    return _target.aimed(target, partial(function, kernels))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
@@ -217,6 +231,10 @@ def _forward_jvp(kernels, problem, primals, tangents):
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _moments(kernels, problem, x):
     """The statistics, by a kernel of their own."""
+    return _aimed(kernels, _moments_by_kernel)(problem, x)
+
+
+def _moments_by_kernel(kernels, problem, x):
     n, c = _samples(problem, x), x.shape[-1]
     tiles, run = _kernel(kernels, problem, x, (x.dtype,), keep=False)
     pilot = _pilot.ninther(problem, x).astype(jnp.float32)
@@ -271,7 +289,7 @@ def _backward(kernels, problem, saved, dy):
     dtypes, keep = (x.dtype, dy.dtype, x.dtype), problem.axis_name is None
     tiles, run = _kernel(kernels, problem, x, dtypes, keep=keep)
     pilot, rstd, offset = (
-        _rows(v, n, c) for v in _xla.group_coefficients(problem, saved)
+        _rows(v, n, c) for v in _arithmetic.group_coefficients(problem, saved)
     )
     gamma = _parameter_rows(problem, x, saved.gamma, 1)
     beta = _parameter_rows(problem, x, saved.beta, 0)
@@ -287,8 +305,8 @@ def _backward(kernels, problem, saved, dy):
     sum_dz, sum_dz_x_hat = (totals[:, i].reshape(shape) for i in range(2))
     return (
         dx.reshape(x.shape),
-        _xla.sum_to(saved.gamma, sum_dz_x_hat),
-        _xla.sum_to(saved.beta, sum_dz),
+        _arithmetic.sum_to(saved.gamma, sum_dz_x_hat),
+        _arithmetic.sum_to(saved.beta, sum_dz),
     )
 
 

@@ -12,7 +12,7 @@ import jax
 from jax.extend.core import Primitive, jaxpr_as_fun
 from jax.interpreters import batching, mlir
 
-from flax_gn import _sharding, _words
+from flax_gn import _target, _words
 from flax_gn._pallas._interpret import interpreted
 
 _log = logging.getLogger("flax_gn")
@@ -56,7 +56,7 @@ def _lower(context, x, *, said):
                 '"xla", which runs everywhere.'
             )
         )
-    if _sharding.xla_may_split_it(context):
+    if _target.xla_may_split_it(context):
         raise NotImplementedError(
             _words.said(
                 f'`implementation`="{name}" cannot be automatically partitioned over '
@@ -134,7 +134,7 @@ def _lower_choice(context, *args, jaxprs, platforms):
     for platform, jaxpr in zip(platforms, jaxprs[:-1], strict=True):
         if lowered_for != {platform}:
             continue
-        if _sharding.xla_may_split_it(context):
+        if _target.xla_may_split_it(context):
             _log.debug(
                 "group_norm: the program is automatically partitioned, which a kernel "
                 "for %s cannot be; the implementation for XLA takes its place",
@@ -167,3 +167,6 @@ def _batch_choice(axis_data, args, dims, *, jaxprs, platforms):
 
 batching.fancy_primitive_batchers[_choose_p] = _batch_choice
 mlir.register_lowering(_choose_p, _lower_choice)
+# One by one, so that a program for several platforms has the kernels of each.
+for _platform in _target.NAMES:
+    mlir.register_lowering(_choose_p, _lower_choice, platform=_platform)

@@ -1,10 +1,16 @@
-"""Linear functions whose transpose is written by hand, under every transformation.
+"""Calls that are traced for their target, and linear ones with a transpose by hand.
+
+Both are one operation, "group_norm_call". Its ``jaxpr`` is the plain form of what it
+does, in operations of jax.lax alone, for whoever evaluates or walks a program. What is
+compiled is the function itself, traced anew when the program is lowered, for then its
+target is known (`_target`). Plain operations cannot say that: to trace every platform's
+form into every program was half of the time of tracing.
 
 JAX offers a hand-written derivative in two forms, and a fused op needs both at once:
 `jax.custom_vjp` gives up forward mode, and `jax.custom_jvp` leaves the transpose, the
-backward pass, to JAX. `linear_call` below closes the gap. As the tangent of a
-`custom_jvp` function it saves its residuals and nothing else, its backward pass is the
-function that was written for it, and jvp, vmap and further derivatives go through it.
+backward pass, to JAX. `linear_call` closes the gap. As the tangent of a `custom_jvp`
+function it saves its residuals and nothing else, its backward pass is the function that
+was written for it, and jvp, vmap and further derivatives go through it.
 `jax.custom_derivatives.linear_call` has no rule for vmap, nor for a derivative with
 respect to its residuals.
 """
@@ -19,10 +25,35 @@ from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
+from flax_gn import _target
+
 Flat = Callable[..., Sequence[jax.Array]]
 
-_linear_p = Primitive("linear_call")
-_linear_p.multiple_results = True
+_call_p = Primitive("group_norm_call")
+_call_p.multiple_results = True
+
+
+def call(function: Callable[..., Any], *args: Any) -> Any:
+    """``function(*args)``, traced for the target of the program.
+
+    It has no derivative of its own: give one to the function that calls it.
+
+    Args:
+      function: of pytrees of arrays; it may ask for its `_target.target`.
+      *args: its arguments.
+    """
+    flat, tree = jax.tree.flatten(args)
+    out_tree = None
+
+    def flat_function(*flat: jax.Array) -> list[jax.Array]:
+        nonlocal out_tree
+        out = function(*jax.tree.unflatten(tree, flat))
+        flat_out, out_tree = jax.tree.flatten(out)
+        return flat_out
+
+    flat_out = _bind(flat_function, None, len(flat), *flat)
+    assert out_tree is not None
+    return jax.tree.unflatten(out_tree, flat_out)
 
 
 def linear_call(
@@ -61,6 +92,8 @@ def linear_call(
         )
         return jax.tree.leaves(out)
 
+    varying = frozenset().union(*map(_varying, flat_residuals + flat_linear))
+    flat_linear = [_vary(value, varying) for value in flat_linear]
     flat_out = _bind(
         flat_function, flat_transpose, split, *flat_residuals, *flat_linear
     )
@@ -105,30 +138,13 @@ def _tangent_along(function, primals, tangents, moving):
     )[1]
 
 
-def differentiated_as(plain: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorates a function (static, *pytrees) that has the derivatives of another."""
-
-    def decorate(function):
-        called = jax.custom_jvp(function, nondiff_argnums=(0,))
-
-        def rule(static, primals, tangents):
-            out = jvp_of_moving(partial(plain, static), primals, tangents)
-            return called(static, *primals), out
-
-        called.defjvp(rule, symbolic_zeros=True)
-        return called
-
-    return decorate
-
-
 def _bind(
-    function: Flat, transpose: Flat, split: int, *args: jax.Array
+    function: Flat, transpose: Flat | None, split: int, *args: jax.Array
 ) -> list[jax.Array]:
-    varying = frozenset().union(*map(_varying, args))
-    args = (*args[:split], *(_vary(a, varying) for a in args[split:]))
-    return _linear_p.bind(
+    plain = _target.aimed(_target.PLAIN, function)
+    return _call_p.bind(
         *args,
-        jaxpr=jax.make_jaxpr(function)(*args),
+        jaxpr=jax.make_jaxpr(plain)(*args),
         function=function,
         transpose=transpose,
         split=split,
@@ -150,12 +166,12 @@ def _vary(value: jax.Array, axes: frozenset) -> jax.Array:
     return jax.lax.pcast(value, missing, to="varying") if missing else value
 
 
-@_linear_p.def_impl
+@_call_p.def_impl
 def _evaluate(*args, jaxpr, **_):
     return jaxpr_as_fun(jaxpr)(*args)
 
 
-@_linear_p.def_effectful_abstract_eval
+@_call_p.def_effectful_abstract_eval
 def _abstract_eval(*_, jaxpr, **__):
     return jaxpr.out_avals, jaxpr.effects
 
@@ -164,7 +180,7 @@ def _jvp(primals, tangents, *, jaxpr, function, transpose, split):
     """By the product rule; the part through the linear arguments stays a call."""
     residuals, linear = primals[:split], primals[split:]
     residual_tangents, linear_tangents = tangents[:split], tangents[split:]
-    out = _linear_p.bind(
+    out = _call_p.bind(
         *primals, jaxpr=jaxpr, function=function, transpose=transpose, split=split
     )
     terms = []
@@ -184,6 +200,7 @@ def _jvp(primals, tangents, *, jaxpr, function, transpose, split):
 def _transpose(cotangents, *args, jaxpr, function, transpose, split):
     del jaxpr
     residuals, linear = args[:split], args[split:]
+    assert transpose is not None
     assert not any(map(ad.is_undefined_primal, residuals))
     cotangents = map(ad.instantiate_zeros, cotangents)
     out = _bind(transpose, function, split, *residuals, *cotangents)
@@ -199,7 +216,7 @@ def _batch(axis_data, args, dims, *, jaxpr, function, transpose, split):
     used = {getattr(effect, "name", None) for effect in jaxpr.effects}
     if all(dim is None for dim in dims) and axis_data.name not in used:
         # jax asks even where nothing is mapped, and counts on getting it back so.
-        out = _linear_p.bind(
+        out = _call_p.bind(
             *args, jaxpr=jaxpr, function=function, transpose=transpose, split=split
         )
         return out, [None] * len(out)
@@ -212,6 +229,7 @@ def _batch(axis_data, args, dims, *, jaxpr, function, transpose, split):
     residual_dims, linear_dims = dims[:split], dims[split:]
 
     def batched_transpose(*values):
+        assert transpose is not None
         cotangents = len(values) - split
         out = vmap(transpose, in_axes=(*residual_dims, *(0,) * cotangents))(*values)
         return [
@@ -223,7 +241,15 @@ def _batch(axis_data, args, dims, *, jaxpr, function, transpose, split):
     return out, [0] * len(out)
 
 
-ad.primitive_jvps[_linear_p] = _jvp
-ad.primitive_transposes[_linear_p] = _transpose
-batching.fancy_primitive_batchers[_linear_p] = _batch
-mlir.register_lowering(_linear_p, mlir.lower_fun(_evaluate, multiple_results=True))
+def _lower(platform, context, *args, jaxpr, function, **_):
+    del jaxpr
+    aimed = _target.aimed(_target.of_lowering(platform, context), function)
+    return mlir.lower_fun(aimed, multiple_results=True)(context, *args)
+
+
+ad.primitive_jvps[_call_p] = _jvp
+ad.primitive_transposes[_call_p] = _transpose
+batching.fancy_primitive_batchers[_call_p] = _batch
+mlir.register_lowering(_call_p, partial(_lower, None))
+for _platform in _target.NAMES:
+    mlir.register_lowering(_call_p, partial(_lower, _platform), platform=_platform)
