@@ -1,6 +1,5 @@
 """Group normalisation as flax.nnx layers, and the paper's other norms."""
 
-import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -13,9 +12,8 @@ from flax.nnx.nn import dtypes
 from flax.typing import Dtype, Initializer, PromoteDtypeFn
 from jax.typing import ArrayLike
 
-from flax_gn import _layers
+from flax_gn import _layers, _nnx
 from flax_gn._problem import Activation
-from flax_gn._words import said
 from flax_gn.weight_standardization import weight_standardize
 
 __all__ = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "WSConv"]
@@ -131,7 +129,7 @@ class GroupNorm(nnx.GroupNorm):
             bias_metadata=bias_metadata,
             scale_metadata=scale_metadata,
         )
-        self.activation = _attribute(activation)
+        self.activation = _nnx.attribute(activation)
         self.implementation = implementation
 
     def __call__(
@@ -162,8 +160,8 @@ class GroupNorm(nnx.GroupNorm):
           ValueError: an argument has the wrong shape or value.
         """
         with _layers.speaking(self):
-            _check_channels(x, self.num_groups * self.group_size, (-1,))
-            x, gamma, beta, dtype = _promoted(self, x)
+            _nnx.check_channels(x, self.num_groups * self.group_size, (-1,))
+            x, gamma, beta, dtype = _nnx.promoted(self, x)
             return _layers.call(
                 self,
                 x,
@@ -177,40 +175,6 @@ class GroupNorm(nnx.GroupNorm):
                 dtype=dtype,
                 axis_name=self.axis_name,
             )
-
-
-def _attribute(activation: Any) -> Any:
-    """An activation as an attribute; the arrays of a foreign module are data."""
-    arrays = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(activation))
-    own = isinstance(activation, nnx.Module)
-    return nnx.data(activation) if arrays and not own else activation
-
-
-def _check_channels(x: Any, channels: int, axes: tuple[int, ...]) -> None:
-    shape = _layers.shape_of(x)
-    if math.prod(shape[axis] for axis in axes) != channels:
-        raise ValueError(
-            said(
-                f"`x` must have num_features={channels} channels in "
-                f"{'its last axis' if axes == (-1,) else f'its axes {axes}'}; got "
-                f"shape {shape}. `x` is channels-last; move a channels-first axis "
-                "with jnp.moveaxis(x, 1, -1)."
-            )
-        )
-
-
-def _promoted(
-    layer: nnx.GroupNorm | nnx.InstanceNorm, x: jax.Array
-) -> tuple[jax.Array, jax.Array | None, jax.Array | None, Any]:
-    """X, scale and bias of a layer, and the dtype of the result."""
-    gamma = None if layer.scale is None else layer.scale[...]
-    beta = None if layer.bias is None else layer.bias[...]
-    if layer.promote_dtype is not dtypes.promote_dtype:
-        x, gamma, beta = layer.promote_dtype((x, gamma, beta), dtype=layer.dtype)
-    x, dtype = _layers.floating(
-        x, (gamma, beta), layer.dtype, dtypes.canonicalize_dtype
-    )
-    return x, gamma, beta, dtype
 
 
 class LayerNorm(GroupNorm):
@@ -287,7 +251,7 @@ class InstanceNorm(nnx.InstanceNorm):
     ):
         super().__init__(num_features, **options)
         self.reduction_axes = reduction_axes
-        self.activation = _attribute(activation)
+        self.activation = _nnx.attribute(activation)
         self.implementation = implementation
 
     def __call__(
@@ -305,8 +269,8 @@ class InstanceNorm(nnx.InstanceNorm):
                 shape, self.feature_axes, self.reduction_axes
             )
             last = features == (len(shape) - 1,)
-            _check_channels(x, self.num_features, (-1,) if last else features)
-            x, gamma, beta, dtype = _promoted(self, x)
+            _nnx.check_channels(x, self.num_features, (-1,) if last else features)
+            x, gamma, beta, dtype = _nnx.promoted(self, x)
             return _layers.call(
                 self,
                 x,
@@ -379,19 +343,4 @@ class WSConv(nnx.Conv):
             )
         convolve: Any = super().__call__
         options = {} if out_sharding is None else {"out_sharding": out_sharding}
-        return convolve.__func__(_WithKernel(self, kernel), inputs, **options)
-
-
-class _WithKernel:
-    """A convolution as it is, but for its kernel.
-
-    A copy of the layer would be a layer of the trace that the layer is of, and could
-    not be given a kernel under a transformation that it is closed over in.
-    """
-
-    def __init__(self, layer: WSConv, kernel: jax.Array):
-        self._layer = layer
-        self.kernel = nnx.Param(kernel)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._layer, name)
+        return convolve.__func__(_nnx.WithKernel(self, kernel), inputs, **options)

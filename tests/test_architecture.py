@@ -29,6 +29,7 @@ ORDER = (
     ("_dispatch",),
     ("functional",),
     ("_layers", "weight_standardization"),
+    ("_nnx",),
     ("linen", "nnx"),
     ("models",),
     ("convert",),
