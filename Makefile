@@ -14,6 +14,9 @@ ARGS ?=
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
+# The oldest promised versions, under the oldest promised Python.
+OLDEST := .venv-oldest
+
 # The uv that is already here, or else one of our own.
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 OWN_UV := $(filter .uv/bin/uv,$(UV))
@@ -24,9 +27,16 @@ demo: $(VENV)/.demo ## Train with batch and group norm at small batches (ARGS="-
 	$(PYTHON) -m experiments.small_batch $(ARGS)
 
 ##@ Checks
-.PHONY: test lint types docs format mutations
+.PHONY: test test-oldest lint types docs format mutations
 test: $(VENV)/.dev ## Run the tests and every example in the documentation
 	$(PYTHON) -m pytest --numprocesses auto $(ARGS)
+
+# Values, gradients, every transformation, masks, layers, conversion and export.
+OLDEST_TESTS := $(patsubst %,tests/test_%.py,values grad jvp vmap jit mask errors \
+  pmap_shard_map linen nnx convert weight_standardization versions)
+
+test-oldest: $(OLDEST)/.oldest ## Run the op's suite on the oldest promised versions
+	$(OLDEST)/bin/python -m pytest --numprocesses auto $(OLDEST_TESTS) $(ARGS)
 
 lint: $(VENV)/.dev ## Check the style
 	$(VENV)/bin/ruff check
@@ -63,6 +73,8 @@ lock: $(OWN_UV) ## Pin versions and hashes anew (ARGS=--upgrade takes newer vers
 	$(UV) $(COMPILE) $(ARGS) --python-version 3.12 --group compiled \
 	  --constraints requirements/dev.txt pyproject.toml \
 	  --output-file requirements/compiled.txt
+	$(UV) $(COMPILE) $(ARGS) --python-version 3.11 --group oldest pyproject.toml \
+	  --output-file requirements/oldest.txt
 	echo uv | $(UV) $(COMPILE) $(ARGS) --python-version 3.8 - \
 	  --output-file requirements/uv.txt
 
@@ -73,13 +85,13 @@ env: $(VENV)/.dev ## Make .venv/ with everything for tests, style, types and doc
 compiled: $(VENV)/.compiled ## Add the TPU and GPU compilers, for tests that only compile
 
 clean: ## Remove the environment and everything that was built
-	rm -rf .uv $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis
+	rm -rf .uv $(VENV) $(OLDEST) build dist site .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} \
 	  /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	  /^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The environment only grows: a target adds its lock to what is there. The locks agree on
 # every version, so the order does not matter.
@@ -92,6 +104,11 @@ $(VENV)/.dev $(VENV)/.demo: $(VENV)/.%: requirements/%.txt pyproject.toml $(VENV
 
 $(VENV)/.compiled: requirements/compiled.txt $(VENV)/.dev
 	$(INSTALL) --require-hashes --requirement $<
+	@touch $@
+
+$(OLDEST)/.oldest: requirements/oldest.txt | $(OWN_UV)
+	$(UV) venv --clear --python 3.11 $(OLDEST)
+	$(UV) pip install --python $(OLDEST)/bin/python --require-hashes --requirement $<
 	@touch $@
 
 # uv finds the Python that .python-version names, or fetches it. The locks hold for every

@@ -8,6 +8,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jax import export
 from jax.typing import DTypeLike
 
 from flax_gn._words import said
@@ -58,7 +59,7 @@ def integer(name: str, value: Any) -> int:
 
 def number_of_groups(groups: Any, group_size: Any, channels: int) -> int:
     """The number of groups of a channel axis, from either of the two ways to say it."""
-    if jax.export.is_symbolic_dim(channels):
+    if export.is_symbolic_dim(channels):
         raise ValueError(
             said(
                 "`x` must have a fixed number of channels; got the symbolic size "

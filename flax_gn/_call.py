@@ -26,6 +26,7 @@ from jax.extend.core import Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
 from flax_gn import _target
+from flax_gn._versions import of_jax
 
 Flat = Callable[..., Sequence[jax.Array]]
 
@@ -153,7 +154,7 @@ def _bind(
 
 def _varying(value: jax.Array) -> frozenset:
     """The axes of a shard_map along which devices hold values of their own."""
-    return jax.typeof(value).manual_axis_type.varying
+    return of_jax.varying(jax.typeof(value))
 
 
 def _vary(value: jax.Array, axes: frozenset) -> jax.Array:
@@ -163,7 +164,7 @@ def _vary(value: jax.Array, axes: frozenset) -> jax.Array:
     on over the devices is the transpose of this cast, and jax's business.
     """
     missing = tuple(axes - _varying(value))
-    return jax.lax.pcast(value, missing, to="varying") if missing else value
+    return of_jax.vary(value, missing) if missing else value
 
 
 @_call_p.def_impl
@@ -205,7 +206,7 @@ def _transpose(cotangents, *args, jaxpr, function, transpose, split):
     cotangents = map(ad.instantiate_zeros, cotangents)
     out = _bind(transpose, function, split, *residuals, *cotangents)
     return [None] * split + [
-        _vary(value, argument.aval.manual_axis_type.varying)
+        _vary(value, of_jax.varying(argument.aval))
         if ad.is_undefined_primal(argument)
         else None
         for value, argument in zip(out, linear, strict=True)

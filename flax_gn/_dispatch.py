@@ -7,6 +7,7 @@ import jax
 
 from flax_gn import _faster, _xla
 from flax_gn._problem import Operands, Problem
+from flax_gn._versions import of_jax
 from flax_gn._words import said
 
 # What is not the default is imported when it is asked for: kernels bring the compilers
@@ -44,6 +45,7 @@ def resolve(implementation: str | None) -> Any:
 
     Raises:
       ValueError: there is no implementation of that name.
+      NotImplementedError: this jax is too old for it.
     """
     if implementation is None:
         return _xla
@@ -52,6 +54,15 @@ def resolve(implementation: str | None) -> Any:
             said(
                 "`implementation` must be None (pick for me) or one of "
                 f"{sorted(_IMPLEMENTATIONS)}; got {implementation!r}."
+            )
+        )
+    if implementation.startswith("pallas") and not of_jax.has_kernels():
+        needed = ".".join(map(str, of_jax.KERNELS))
+        raise NotImplementedError(
+            said(
+                f'`implementation`="{implementation}" needs jax {needed}; this is jax '
+                f'{jax.__version__}. Leave `implementation` out, or pass "xla", which '
+                "runs everywhere."
             )
         )
     return importlib.import_module(_IMPLEMENTATIONS[implementation])

@@ -8,6 +8,7 @@ from flax import nnx
 from flax.nnx.nn import dtypes
 
 from flax_gn import _layers
+from flax_gn._versions import of_flax
 from flax_gn._words import said
 
 
@@ -33,13 +34,14 @@ def check_channels(x: Any, channels: int, axes: tuple[int, ...]) -> None:
 
 
 def promoted(
-    layer: nnx.GroupNorm | nnx.InstanceNorm, x: jax.Array
+    layer: nnx.GroupNorm | of_flax.InstanceNorm, x: jax.Array
 ) -> tuple[jax.Array, jax.Array | None, jax.Array | None, Any]:
     """X, scale and bias of a layer, and the dtype of the result."""
     gamma = None if layer.scale is None else layer.scale[...]
     beta = None if layer.bias is None else layer.bias[...]
-    if layer.promote_dtype is not dtypes.promote_dtype:
-        x, gamma, beta = layer.promote_dtype((x, gamma, beta), dtype=layer.dtype)
+    promote_dtype = of_flax.promote_dtype(layer)
+    if promote_dtype is not dtypes.promote_dtype:
+        x, gamma, beta = promote_dtype((x, gamma, beta), dtype=layer.dtype)
     x, dtype = _layers.floating(
         x, (gamma, beta), layer.dtype, dtypes.canonicalize_dtype
     )

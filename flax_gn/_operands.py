@@ -4,9 +4,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import export
 from jax.typing import ArrayLike
 
 from flax_gn import _arguments
+from flax_gn._versions import of_jax
 from flax_gn._words import said
 
 
@@ -97,6 +99,13 @@ def mask(value: Any, shape: tuple[int, ...]) -> jax.Array | None:
         return None
     if not (hasattr(value, "dtype") and hasattr(value, "shape")):
         raise TypeError(said(f"`mask` must be an array; got {type(value).__name__}."))
+    if any(map(export.is_symbolic_dim, value.shape)) and not of_jax.has_open_masks():
+        raise NotImplementedError(
+            said(
+                "`mask` may have sizes that jax.export leaves open from jax 0.7.1 on; "
+                f"this is jax {jax.__version__}. Update it, or export with fixed sizes."
+            )
+        )
     try:
         array = jnp.asarray(value)
     except (TypeError, ValueError):

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.core
 import jax.numpy as jnp
+from jax import export
 from jax.typing import ArrayLike, DTypeLike
 
 from flax_gn import _activations, _arguments, _operands
@@ -125,7 +126,7 @@ def compute_dtype(*dtypes: DTypeLike) -> jnp.dtype:
 
 def is_known(*sizes: Any) -> bool:
     """Whether none of the sizes is left open, as `jax.export` allows."""
-    return not any(jax.export.is_symbolic_dim(size) for size in sizes)
+    return not any(export.is_symbolic_dim(size) for size in sizes)
 
 
 def is_positive(size: Any) -> bool:

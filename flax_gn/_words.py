@@ -56,4 +56,4 @@ def said(text: str) -> str:
             name = names.get(name, name)
         return name
 
-    return f"{words.caller}: {re.sub(r'`(\w+)`', own, text)}"
+    return f"{words.caller}: " + re.sub(r"`(\w+)`", own, text)

@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 
 from flax_gn import _layers, _nnx
 from flax_gn._problem import Activation
+from flax_gn._versions import of_flax
 from flax_gn.weight_standardization import weight_standardize
 
 __all__ = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "WSConv"]
@@ -110,6 +111,7 @@ class GroupNorm(nnx.GroupNorm):
     ):
         with _layers.speaking(self):
             number = _layers.number_of_groups(num_groups, group_size, num_features)
+            metadata = of_flax.metadata(bias_metadata, scale_metadata)
         super().__init__(
             num_features,
             number,
@@ -124,11 +126,10 @@ class GroupNorm(nnx.GroupNorm):
             axis_name=axis_name,
             axis_index_groups=axis_index_groups,
             use_fast_variance=use_fast_variance,
-            promote_dtype=promote_dtype,
             rngs=rngs,
-            bias_metadata=bias_metadata,
-            scale_metadata=scale_metadata,
+            **metadata,
         )
+        self.promote_dtype = promote_dtype
         self.activation = _nnx.attribute(activation)
         self.implementation = implementation
 
@@ -207,7 +208,7 @@ class LayerNorm(GroupNorm):
         super().__init__(num_features, 1, **options)
 
 
-class InstanceNorm(nnx.InstanceNorm):
+class InstanceNorm(of_flax.InstanceNorm):
     """The paper's instance norm: one channel per group, statistics over space alone.
 
     With mean and var per sample and channel::
@@ -249,7 +250,8 @@ class InstanceNorm(nnx.InstanceNorm):
         implementation: str | None = None,
         **options: Any,
     ):
-        super().__init__(num_features, **options)
+        with _layers.speaking(self):
+            super().__init__(num_features, **options)
         self.reduction_axes = reduction_axes
         self.activation = _nnx.attribute(activation)
         self.implementation = implementation
@@ -341,6 +343,7 @@ class WSConv(nnx.Conv):
                 mask=self.mask,
                 outside_root=self.outside_root,
             )
+            options = of_flax.out_sharding(out_sharding)
         convolve: Any = super().__call__
         options = {} if out_sharding is None else {"out_sharding": out_sharding}
         return convolve.__func__(_nnx.WithKernel(self, kernel), inputs, **options)

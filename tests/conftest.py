@@ -4,10 +4,13 @@
 """
 
 import os
+from importlib import metadata
 
 import hypothesis
 import jax
+import jax.experimental
 import pytest
+from packaging.version import Version
 
 # The compilers for TPU and GPU may be installed, for tests that only compile. Without
 # a word jax would look for their devices.
@@ -18,6 +21,8 @@ if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "")
 # An interpreted kernel calls back into Python; operations in flight wait for each other
 # for ever where the machine has few cores.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
+if not hasattr(jax, "enable_x64"):  # jax 0.8 has it
+    jax.enable_x64 = jax.experimental.enable_x64
 
 _COMMON = {
     # A first example compiles; the next takes a millisecond.
@@ -36,6 +41,13 @@ def pytest_addoption(parser):
         action="store_true",
         help="compile every layer for every device in tests/compiled, for half an hour",
     )
+
+
+def pytest_runtest_setup(item):
+    for mark in item.iter_markers("needs"):
+        for name, version in mark.kwargs.items():
+            if Version(metadata.version(name)) < Version(version):
+                pytest.skip(f"needs {name} {version}")
 
 
 @pytest.fixture(autouse=True)

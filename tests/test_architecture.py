@@ -15,6 +15,7 @@ PACKAGES = ("flax_gn", "experiments")
 # other; a package counts as one module, and only its own modules know its private ones.
 ORDER = (
     ("_target", "_words"),
+    ("_versions",),
     ("_activations", "_arguments", "_call"),
     ("_operands",),
     ("_problem",),

@@ -95,6 +95,7 @@ class Shared(nnx.Module):
         return self.activation(x)
 
 
+@pytest.mark.needs(flax="0.12.0")
 def test_nnx_replaces_every_batch_norm_and_keeps_its_parameters():
     model = Shared()
     before = [(norm.scale, norm.bias) for norm in model.norms()]
@@ -111,6 +112,7 @@ def test_nnx_replaces_every_batch_norm_and_keeps_its_parameters():
     assert not jax.tree.leaves(nnx.state(model, nnx.BatchStat))
 
 
+@pytest.mark.needs(flax="0.12.0")
 def test_nnx_model_computes_group_norms_afterwards():
     model = Shared()
     convert.nnx_model(model)

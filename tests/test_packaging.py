@@ -26,6 +26,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 GROUPS = PYPROJECT["dependency-groups"]
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
+OLDEST = ROOT / "requirements" / "oldest.txt"
 
 # Where a package is imported under another name than it is installed by.
 DISTRIBUTION = {
@@ -66,7 +67,27 @@ def test_python_is_the_one_that_is_pinned():
     pinned = (ROOT / ".python-version").read_text().strip()
     assert Version(pinned) in SpecifierSet(PROJECT["requires-python"])
     assert f"Programming Language :: Python :: {pinned}" in PROJECT["classifiers"]
-    assert PYPROJECT["tool"]["pyright"]["pythonVersion"] == pinned
+
+
+def test_oldest_versions_are_those_that_are_locked_and_named():
+    (bound,) = SpecifierSet(PROJECT["requires-python"])
+    assert bound.operator == ">="
+    assert PYPROJECT["tool"]["pyright"]["pythonVersion"] == bound.version
+    assert (
+        f"Programming Language :: Python :: {bound.version}" in PROJECT["classifiers"]
+    )
+    assert f"venv --clear --python {bound.version}" in (ROOT / "Makefile").read_text()
+    locked = {
+        found.name: str(found.specifier)
+        for found in map(requirement, pins(OLDEST))
+        if found.name in ("jax", "flax")
+    }
+    asked = [Requirement(text) for text in PROJECT["dependencies"]]
+    assert locked == {a.name: str(a.specifier).replace(">=", "==") for a in asked}
+    for page in ("README.md", "docs/index.md"):
+        text = " ".join((ROOT / page).read_text().split())
+        oldest = f"Python {bound.version}, jax {locked['jax'][2:]} and flax"
+        assert f"{oldest} {locked['flax'][2:]}" in text, page
 
 
 def test_changelog_tells_of_this_version():
@@ -96,7 +117,7 @@ class TestLock:
 
 def test_locks_agree_on_every_version():
     versions = collections.defaultdict(set)
-    for lock in LOCKS:
+    for lock in set(LOCKS) - {OLDEST}:
         for pin in pins(lock):
             wanted = requirement(pin)
             key = canonicalize_name(wanted.name), str(wanted.marker or "")
@@ -110,6 +131,7 @@ def test_locks_agree_on_every_version():
         ("dev", ["dev"]),
         ("demo", ["build", "experiments"]),
         ("compiled", ["compiled"]),
+        ("oldest", ["oldest"]),
     ],
 )
 def test_lock_has_what_the_project_asks_for(lock, groups):

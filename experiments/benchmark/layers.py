@@ -59,7 +59,11 @@ def load() -> dict[str, Layer]:
     >>> layer.shape, layer.groups, layer.activation_name
     ((2, 64, 64, 320), 32, 'silu')
     """
-    text = resources.files(__package__).joinpath("layer_shapes.csv").read_text()
+    text = (
+        resources.files("experiments.benchmark")
+        .joinpath("layer_shapes.csv")
+        .read_text()
+    )
     return {row["id"]: _layer(row) for row in csv.DictReader(text.splitlines())}
 
 

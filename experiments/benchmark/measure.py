@@ -6,7 +6,7 @@ import functools
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,8 @@ import numpy as np
 
 from experiments.benchmark import contenders, layers, program, timing
 from experiments.benchmark.torch_contenders import Torch
+
+T = TypeVar("T", bound=Any)
 
 MODES = ("forward", "step")
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -155,7 +157,7 @@ def _inputs(layer, dtype, mode):
     return draw
 
 
-def failed[T: Any](result: T, error: Exception) -> T:
+def failed(result: T, error: Exception) -> T:
     """A result, of a layer or of a step, with the error in place of a time."""
     message = f"{type(error).__name__}: {error}"[:400]
     return dataclasses.replace(result, error=message)

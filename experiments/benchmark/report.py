@@ -4,11 +4,13 @@ import json
 import math
 import pathlib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from experiments.benchmark import contenders
 from experiments.benchmark.measure import Result
 from experiments.benchmark.steps import StepResult
+
+T = TypeVar("T", Result, StepResult)
 
 RESULTS = pathlib.Path(__file__).with_name("results")
 _FLOORS = {name for name, one in contenders.ALL.items() if one.floor_step is not None}
@@ -32,7 +34,7 @@ def case_lines(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def _fastest_first[T: (Result, StepResult)](
+def _fastest_first(
     results: Sequence[T],
 ) -> list[tuple[float, T]]:
     timed = [(r.seconds, r) for r in results if r.seconds is not None]

@@ -100,7 +100,9 @@ def devices(target: str, topology: str | None = None) -> Sequence[Any]:
     name = topology or TARGETS[target].topology
     options = {}
     if TARGETS[target].platform == "cuda":
-        text = resources.files(__package__).joinpath("h100.txtpb").read_text()
+        text = (
+            resources.files("experiments.benchmark").joinpath("h100.txtpb").read_text()
+        )
         options = {"topology": "1x1x1", "target_config": text}
     return topologies.get_topology_desc(
         platform=TARGETS[target].platform, topology_name=name, **options

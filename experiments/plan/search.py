@@ -5,6 +5,9 @@ compile. So the search starts above the answer and comes down, and pays for one 
 """
 
 from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 STEPS = 8  # candidates from one power of two to the next
 
@@ -40,9 +43,7 @@ def at_least(batch: float, multiple: int = 1) -> int:
     return power
 
 
-def largest[T](
-    make: Callable[[int], T | None], start: int, multiple: int = 1
-) -> T | None:
+def largest(make: Callable[[int], T | None], start: int, multiple: int = 1) -> T | None:
     """What ``make`` gives for the largest candidate that it gives anything for.
 
     Args:

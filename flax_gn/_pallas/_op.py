@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import export
 
 from flax_gn import (
     _arithmetic,
@@ -128,7 +129,7 @@ def _unsupported(problem, operands) -> str | None:
     for name, dtype in (("x", x.dtype), ("the result", problem.out_dtype)):
         if dtype not in _DTYPES:
             return f"takes float32 and bfloat16; got {name} of dtype {dtype.name}"
-    if any(jax.export.is_symbolic_dim(size) for size in x.shape):
+    if any(export.is_symbolic_dim(size) for size in x.shape):
         return f"takes fixed sizes; got symbolic ones, x of shape {x.shape}"
     if x.size == 0:
         return f"takes no empty arrays; got x of shape {x.shape}"

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 from flax import linen, nnx
 
+from flax_gn._versions import of_flax
 from flax_gn.convert._fold import fold as fold_statistics
 from flax_gn.convert._groups import Groups, choose_groups, number_of_groups
 from flax_gn.convert._nnx_left import (
@@ -108,7 +109,7 @@ def nnx_model(
     ]
     for (_, batch_norm), group_norm in zip(found, group_norms, strict=True):
         _become(batch_norm, group_norm)
-    of_the_state = {id(module) for _, module in nnx.iter_modules(model, graph=True)}
+    of_the_state = {id(module) for module in of_flax.modules(model)}
     if any(id(batch_norm) not in of_the_state for _, batch_norm in found):
         # A function of the model holds one. What JAX has compiled or traced of it, it
         # keeps by the function, which is the same object as before.
@@ -136,7 +137,7 @@ def _group_norm(batch_norm: nnx.BatchNorm, groups: int, fold: bool) -> GroupNorm
         param_dtype=batch_norm.param_dtype,
         use_bias=fold or batch_norm.use_bias,
         use_scale=fold or batch_norm.use_scale,
-        promote_dtype=batch_norm.promote_dtype,
+        promote_dtype=of_flax.promote_dtype(batch_norm),
         rngs=nnx.Rngs(0),
     )
     group_norm.use_running_average = batch_norm.use_running_average
