@@ -2,13 +2,15 @@
 
 python -m experiments
 python -m experiments NAME [options]
+python -m experiments search NAME
+python -m experiments paper --minutes 9
 python -m experiments report
 """
 
 import sys
 from collections.abc import Sequence
 
-from experiments.lab import catalogue, page
+from experiments.lab import catalogue, page, search
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,6 +20,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(listing())
         return 0
     name, *rest = argv
+    if name == "search":
+        return search.main(rest)
+    if name == "paper":
+        from experiments import paper
+
+        return paper.main(rest)
     if name == "report":
         return _report(rest)
     if name not in catalogue.NAMES:

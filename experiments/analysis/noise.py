@@ -84,7 +84,7 @@ def _trained(
         rate=recipe.RATES[norm],
         parallelism="jit",
     )
-    task = training.Classification(dataset, recipe.network, norm)
+    task = training.Classification(dataset, recipe.shallow, norm)
     states: list[Any] = []
     with tempfile.TemporaryDirectory() as folder:
         training.train(

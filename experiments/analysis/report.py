@@ -3,7 +3,7 @@
 import pathlib
 from typing import Any
 
-from experiments.lab import Record, Verdict, figures
+from experiments.lab import Record, Ruling, Verdict, figures
 from experiments.training.norms import TITLES
 
 ROUND_OFF = 1e-4  # of a sum of 512 gradients in float32, relative to its norm
@@ -60,13 +60,13 @@ def verdicts(record: Record) -> list[Verdict]:
             f"the gradient is off by {_percent(biases[0])}% at {batches[0]}, by "
             f"{_percent(biases[-1])}% at {batches[-1]}, and noisier by "
             f"{noises[-1] / noises[0]:.0f} times",
-            biases == sorted(biases) and noises == sorted(noises),
+            Ruling.of(biases == sorted(biases) and noises == sorted(noises)),
         ),
         Verdict(
             "group norm's computation does not depend on the batch",
             "by definition",
             f"off by {max(max(r['bias'], r['noise']) for r in gn):.0e} at most",
-            max(max(row["bias"], row["noise"]) for row in gn) < ROUND_OFF,
+            Ruling.of(max(max(row["bias"], row["noise"]) for row in gn) < ROUND_OFF),
         ),
     ]
 

@@ -68,7 +68,7 @@ def _functions(
     dataset: Any, norm: str, batch: int, width: int
 ) -> tuple[Callable[..., Any], Callable[..., Any], tuple[Any, ...]]:
     """The loss, the loss with its gradients, and what to call them with."""
-    network = functools.partial(recipe.network, width=width)
+    network = functools.partial(recipe.shallow, width=width)
     task = Classification(dataset, network, norm)
     params, stats = task.init(0)
     chosen = Batch(dataset.train_images[:batch], dataset.train_labels[:batch])

@@ -3,7 +3,7 @@
 import pathlib
 
 from experiments.depth.task import PERCENTILES
-from experiments.lab import Record, Verdict, figures, results
+from experiments.lab import Record, Ruling, Verdict, figures, results
 from experiments.training.norms import TITLES
 
 Cells = dict[tuple[str, str, int], results.Cell]  # by network, norm and batch
@@ -52,7 +52,7 @@ def verdicts(record: Record) -> list[Verdict]:
     large = max(batch for _, _, batch in cells)
     small = min(batch for _, _, batch in cells)
     bn, gn = (
-        cells["resnet", n, small].mean - cells["resnet", n, large].mean
+        results.apart(cells["resnet", n, small], cells["resnet", n, large])
         for n in ("bn", "gn")
     )
     none, vgg_bn, vgg_gn = (cells["vgg", n, large] for n in ("none", "bn", "gn"))
@@ -62,9 +62,9 @@ def verdicts(record: Record) -> list[Verdict]:
             "in a deeper ResNet too batch norm's error rises at batch 2, more than "
             "group norm's",
             "+9.9 against +0.6 points (ResNet-101)",
-            f"{bn:+.1f} against {gn:+.1f} points",
-            bn > gn
-            and results.exceeds(
+            f"{bn.mean:+.1f} against {gn.mean:+.1f} points",
+            results.exceeds(bn, gn)
+            & results.exceeds(
                 cells["resnet", "bn", small], cells["resnet", "bn", large]
             ),
         ),
@@ -75,23 +75,23 @@ def verdicts(record: Record) -> list[Verdict]:
             results.exceeds(cells["resnet", "bn", small], cells["resnet", "gn", small]),
         ),
         Verdict(
-            "without shortcuts group norm is as good as batch norm, or better",
+            "without shortcuts group norm is better than batch norm",
             "27.6 against 28.0%",
             f"{vgg_gn} against {vgg_bn}%",
-            not results.exceeds(vgg_gn, vgg_bn),
+            results.exceeds(vgg_bn, vgg_gn),
         ),
         Verdict(
             "and both are better than no norm",
             "28.0 and 27.6 against 29.2%",
             f"{vgg_bn} and {vgg_gn} against {none}%",
-            results.exceeds(none, vgg_bn) and results.exceeds(none, vgg_gn),
+            results.exceeds(none, vgg_bn) & results.exceeds(none, vgg_gn),
         ),
         Verdict(
             "a norm keeps the distribution of late features from spreading in training",
             "figure 6",
             "width from 1st to 99th percentile grows "
             + ", ".join(f"{width:.1f} times ({n})" for n, width in widths.items()),
-            max(widths["bn"], widths["gn"]) < widths["none"],
+            Ruling.of(max(widths["bn"], widths["gn"]) < widths["none"]),
         ),
     ]
 

@@ -33,8 +33,10 @@ are right to a pixel or two; AP50 says better what is found. The networks are tr
 first on another site, not on ImageNet. Every layer has its norm, in the heads of frozen
 batch norm too; its scale and shift learn.
 
-With three seeds, group norm's lead over frozen batch norm is of less than two standard
-errors at either batch, and a part of it was there before fine-tuning.
+Seed by seed group norm's lead over frozen batch norm is of more than two standard
+errors, though the spread over seeds is as large as the lead: three seeds are few. A
+part of it was there before fine-tuning. The record is of the earlier regime: nothing
+was searched, and no pilot shows that training has settled.
 
 What running averages miss may be smaller here than in COCO: tiles of one site are much
 alike, and on the finest level even one tile gives 576 positions to each statistic. That

@@ -1,4 +1,4 @@
-"""The recipe: a network of `small_batch` with batch norm, and four ways to train it on.
+"""The recipe: a batch-norm network of one block a stage, and four ways to go on.
 
 It is trained at 32 examples per device. From there it goes on at 2 per device, with
 

@@ -7,19 +7,19 @@ at the batch, so that one batch size is enough.
 
 import functools
 
-from experiments.lab import Size
+from experiments.lab import Size, search
 from experiments.training.norms import COUNTS
 from experiments.training.vgg import VGG
 
 GROUPS = tuple(f"groups{count}" for count in COUNTS)
 CHANNELS = tuple(f"channels{count}" for count in COUNTS)
 NORMS = GROUPS + CHANNELS
-# One rate for all, as in the paper: group norm's at this batch in `small_batch`.
-RATES = dict.fromkeys(NORMS, 0.4)
+# One rate for all, as in the paper: the best of the search with 32 groups.
+RATES = dict.fromkeys(NORMS, search.best("groups", "groups32"))
 BATCHES = (32,)
 
 SIZES = {
-    "default": Size(epochs=10, batches=BATCHES, seeds=3),
+    "default": Size(epochs=8, batches=BATCHES, seeds=3),
     "quick": Size(epochs=1, batches=BATCHES, seeds=1, examples=1280),
     "full": Size(epochs=60, batches=BATCHES, seeds=5),
 }

@@ -53,18 +53,18 @@ def verdicts(record: Record) -> list[Verdict]:
             "every number of groups beats layer norm, which is one group",
             "24.1 to 24.7 against 25.3%",
             f"{_range(several)} against {layer}%",
-            all(results.exceeds(layer, cell) for cell in several),
+            results.all_of(results.exceeds(layer, cell) for cell in several),
         ),
         Verdict(
             "every number of channels beats instance norm, which is one channel",
             "24.2 to 25.6 against 28.4%",
             f"{_range(wide)} against {instance}%",
-            all(results.exceeds(instance, cell) for cell in wide),
+            results.all_of(results.exceeds(instance, cell) for cell in wide),
         ),
     ]
     if channels.keys() >= set(few):  # a quick run has the ends alone
         shrinking = [channels[count] for count in few]
-        grows = all(
+        grows = results.all_of(
             results.exceeds(later, earlier)
             for earlier, later in itertools.pairwise(shrinking)
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.lab import options
 from experiments.lab.options import Command, Options
-from experiments.lab.refusal import RefusalError
+from experiments.lab.refusal import RefusalError, SharedError
 
 
 def runner(
@@ -23,15 +23,19 @@ def runner(
     def run(argv: Sequence[str]) -> int:
         described = command()
         asked = options.parse(argv, described)
-        return conduct(work, asked, argv, described.prog)
+        return conduct(work, asked, argv, described.prog, described.devices)
 
     return run
 
 
 def conduct(
-    run: Callable[[Options], Any], asked: Options, argv: Sequence[str], prog: str
+    run: Callable[[Options], Any],
+    asked: Options,
+    argv: Sequence[str],
+    prog: str,
+    virtual: int,
 ) -> int:
-    """Calls ``run(asked)`` on prepared devices.
+    """Calls ``run(asked)`` on devices prepared, as many ``virtual`` ones on a CPU.
 
     Returns:
       The exit status: 0; 2 where ``run`` refused; 130 after a Ctrl-C, with a line that
@@ -39,9 +43,11 @@ def conduct(
     """
     from experiments.training import devices
 
-    devices.prepare()
+    devices.prepare(virtual)
     try:
         run(asked)
+    except SharedError as shared:
+        print(shared)
     except RefusalError as refusal:
         print(f"{prog}: {refusal}", file=sys.stderr)
         return 2

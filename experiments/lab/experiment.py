@@ -1,12 +1,40 @@
 """What an experiment is: a claim of the paper, a run that tests it, and the answer."""
 
 import dataclasses
+import enum
 import json
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 Record = dict[str, Any]
+
+
+class Ruling(enum.Enum):
+    """Whether a claim held: what the numbers can tell, and that they cannot.
+
+    >>> Ruling.of(True) & Ruling.UNDECIDED, Ruling.of(False) & Ruling.UNDECIDED
+    (<Ruling.UNDECIDED: 'undecided'>, <Ruling.FAILED: 'did not hold'>)
+    """
+
+    HELD = "held"
+    FAILED = "did not hold"
+    UNDECIDED = "undecided"
+
+    @classmethod
+    def of(cls, true: bool) -> "Ruling":
+        """Of what needs no seeds to be decided."""
+        return cls.HELD if true else cls.FAILED
+
+    def __and__(self, other: "Ruling") -> "Ruling":
+        """Of both: false where one is, and else undecided where one is."""
+        for ruling in (Ruling.FAILED, Ruling.UNDECIDED):
+            if ruling in (self, other):
+                return ruling
+        return Ruling.HELD
+
+    def __bool__(self) -> bool:
+        raise TypeError("a ruling has three values: compare it with one of them")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,13 +45,13 @@ class Verdict:
       claim: in one sentence.
       paper: the paper's numbers for it, in a few words.
       ours: the record's numbers for it, in a few words.
-      held: by a rule that the experiment computes from the record's numbers.
+      ruling: by a rule that the experiment computes from the record's numbers.
     """
 
     claim: str
     paper: str
     ours: str
-    held: bool
+    ruling: Ruling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +108,7 @@ class Experiment:
         """The figure of the committed record."""
         return self.path.with_suffix(".png")
 
-    def record(self) -> Record | None:
-        """The committed record; None before the first run."""
-        return json.loads(self.path.read_text()) if self.path.is_file() else None
+    def record(self, size: str | None = None) -> Record | None:
+        """The committed record, or that of another size; None before the first run."""
+        path = self.path.with_stem(size) if size else self.path
+        return json.loads(path.read_text()) if path.is_file() else None

@@ -15,6 +15,8 @@ from experiments.lab.results import row
 from experiments.training import Config
 from experiments.training.program import Task
 
+MAPPED = 8  # devices that are an axis of one program: the paper's number of GPUs
+
 
 def run(
     options: Options,
@@ -44,7 +46,8 @@ def run(
     """
     try:
         dataset = data.load(options.dataset, options.data_folder)
-        planned = configs(jax.device_count(), len(dataset.train_labels))
+        count = MAPPED if options.parallelism == "vmap" else jax.device_count()
+        planned = configs(count, len(dataset.train_labels))
     except (OSError, ValueError) as error:
         raise RefusalError(str(error)) from error
     tasks: dict[tuple[str, str], Task] = {}

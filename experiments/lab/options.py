@@ -42,6 +42,7 @@ class Command:
       sizes_of: of the datasets whose sizes are not ``sizes``.
       out: the default of --out.
       parallelism: the default of --parallelism.
+      devices: virtual ones, into which a CPU is cut.
     """
 
     prog: str
@@ -56,6 +57,7 @@ class Command:
     shipped: bool = True
     sizes_of: Mapping[str, Mapping[str, Size]] = dataclasses.field(default_factory=dict)
     parallelism: str = "pmap"
+    devices: int = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +72,7 @@ class Options:
     parallelism: str
     out: pathlib.Path
     resume: bool
+    share: tuple[int, int] | None = None
 
     @property
     def runs(self) -> pathlib.Path:
@@ -112,7 +115,10 @@ def parse(argv: Sequence[str] | None, command: Command) -> Options:
         parallelism=args.parallelism,
         out=args.out,
         resume=args.resume,
+        share=args.share,
     )
+    if options.resume and options.share:
+        parser.error("argument --share: not allowed with argument --resume")
     if options.resume and not options.plan.exists():
         parser.error(
             f"argument --resume: there are no runs in {options.out}; leave --resume "
@@ -148,10 +154,11 @@ def _parser(command: Command) -> argparse.ArgumentParser:
     parser.add_argument("--epochs", type=positive)
     parser.add_argument(
         "--parallelism",
-        choices=("pmap", "jit"),
+        choices=("pmap", "vmap", "jit"),
         default=command.parallelism,
-        help="pmap: statistics per device, as in the paper; jit: batch norm sees the "
-        "whole batch of all devices",
+        help="pmap: statistics per device, as in the paper; vmap: likewise, with the "
+        "paper's 8 devices as an axis of one program on one device; jit: batch norm "
+        "sees the whole batch of all devices",
     )
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help=command.quick)
@@ -162,6 +169,13 @@ def _parser(command: Command) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--resume", action="store_true", help="go on with what is in --out"
+    )
+    parser.add_argument(
+        "--share",
+        type=share,
+        metavar="I/N",
+        help="train a part of the runs, the Ith of N alike, to have N processes for "
+        "one --out; --resume then gathers them",
     )
     return parser
 
@@ -178,6 +192,19 @@ def _check_data(
             f"argument --data-folder: {args.dataset} ships with the package; name the "
             "folder's dataset with --dataset"
         )
+
+
+def share(text: str) -> tuple[int, int]:
+    """A part of a command line: "2/3" is the second of three.
+
+    >>> share("2/3")
+    (2, 3)
+    """
+    index, _, count = text.partition("/")
+    found = positive(index), positive(count)
+    if found[0] > found[1]:
+        raise argparse.ArgumentTypeError(f"expected a part of {count}, got {text!r}")
+    return found
 
 
 def positive(text: str) -> int:

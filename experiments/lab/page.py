@@ -1,18 +1,20 @@
 """experiments/README.md: what the paper claims, and what came out here."""
 
+import itertools
 import pathlib
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from experiments.lab.experiment import Experiment, Record, Verdict
+from experiments.lab.experiment import Experiment, Record, Ruling, Verdict
 
 PATH = pathlib.Path(__file__).parents[1] / "README.md"
 
-_HEAD = """\
+_TITLE = """\
 # The paper, reproduced
 
 <!-- Written by `python -m experiments report` from the committed records. -->
-
+"""
+_HEAD = """\
 The claims of "Group Normalization" (Wu & He, ECCV 2018), each tested at a size that two
 CPU cores can afford, with the paper's numbers beside ours. `python -m experiments`
 lists the experiments with their time and memory, `python -m experiments NAME` runs one,
@@ -20,10 +22,14 @@ with `--quick` in a minute or so, and `python -m experiments report` rebuilds th
 and every figure from the records. Bigger public sets, such as CIFAR-100, COCO or
 Kinetics, are [one flag away](../docs/datasets.md).
 
+`python -m experiments paper` runs three of them on one accelerator, with the paper's
+eight devices as an axis of one program. What it has run stands in the last column.
+
 The sizes are far below the paper's, so the numbers do not compare one by one. What can
 be compared is who wins, and what grows when something shrinks. Whether a claim held is
-computed from the record by the experiment's `verdicts`; a difference between means over
-seeds counts when it is larger than its standard error.
+computed from the record by the experiment's `verdicts`: held, did not hold or
+undecided. Differences are taken between runs of the same seed, and their mean decides
+when it is larger than twice its standard error, to one side or to the other.
 """
 
 
@@ -31,7 +37,7 @@ def render(experiments: Sequence[Experiment]) -> str:
     """The page. Experiments without a committed record are named as such."""
     found = [(experiment, experiment.record()) for experiment in experiments]
     done = [(experiment, record) for experiment, record in found if record is not None]
-    parts = [_HEAD, _summary(done)]
+    parts = [_TITLE, _counts(done), _HEAD, _summary(done)]
     parts += [section(experiment, record) for experiment, record in done]
     missing = [experiment.name for experiment, record in found if record is None]
     if missing:
@@ -51,29 +57,62 @@ def section(experiment: Experiment, record: Record) -> str:
         _wrapped(experiment.caption(record)),
         f"![{experiment.title}]({picture})",
         "\n".join(_line(verdict) for verdict in experiment.verdicts(record)),
+        *_on_an_accelerator(experiment),
         _paragraphs(experiment.notes),
         _wrapped(_source(experiment, record)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _on_an_accelerator(experiment: Experiment) -> list[str]:
+    record = experiment.record("paper")
+    if record is None:
+        return []
+    return [
+        "On an accelerator, by `python -m experiments paper`:",
+        experiment.table(record),
+        _wrapped(experiment.caption(record)),
+    ]
+
+
 def _summary(done: Sequence[tuple[Experiment, Record]]) -> str:
     lines = [
-        "| experiment | claim of the paper | paper | here | held |",
-        "|---|---|---|---|---|",
+        "| experiment | claim of the paper | paper | here | verdict | accelerator |",
+        "|---|---|---|---|---|---|",
     ]
     for experiment, record in done:
+        verdicts = experiment.verdicts(record)
         lines += [
             f"| [{experiment.name}](#{_anchor(experiment)}) | {v.claim} | {v.paper} | "
-            f"{v.ours} | {'yes' if v.held else '**no**'} |"
-            for v in experiment.verdicts(record)
+            f"{v.ours} | {_marked(v.ruling)} | {there} |"
+            for v, there in zip(verdicts, _accelerated(experiment), strict=False)
         ]
     return "\n".join(lines) + "\n"
 
 
+def _counts(done: Sequence[tuple[Experiment, Record]]) -> str:
+    rulings = [
+        v.ruling for experiment, record in done for v in experiment.verdicts(record)
+    ]
+    counted = ", ".join(f"{rulings.count(ruling)} {ruling.value}" for ruling in Ruling)
+    return f"Of {len(rulings)} claims that were tested: **{counted}**.\n"
+
+
+def _accelerated(experiment: Experiment) -> Iterator[str]:
+    """The numbers of `python -m experiments paper`, in the order of the verdicts."""
+    record = experiment.record("paper")
+    found = experiment.verdicts(record) if record else []
+    return itertools.chain((verdict.ours for verdict in found), itertools.repeat(""))
+
+
+def _marked(ruling: Ruling) -> str:
+    return ruling.value if ruling is Ruling.HELD else f"**{ruling.value}**"
+
+
 def _line(verdict: Verdict) -> str:
-    said = "Held" if verdict.held else "**Did not hold**"
-    line = f"{said}: {verdict.claim}: {verdict.ours} (paper: {verdict.paper})."
+    said = verdict.ruling.value.capitalize()
+    marked = said if verdict.ruling is Ruling.HELD else f"**{said}**"
+    line = f"{marked}: {verdict.claim}: {verdict.ours} (paper: {verdict.paper})."
     return textwrap.fill(
         line,
         88,

@@ -1,5 +1,9 @@
-"""How an experiment says that it cannot do what it was asked."""
+"""How a command ends without a record."""
 
 
 class RefusalError(Exception):
-    """The command line asks for something that cannot be."""
+    """What the user asked for cannot be done; the message says why."""
+
+
+class SharedError(Exception):
+    """A share of the runs is done; the message says how many."""

@@ -1,12 +1,14 @@
 """What runs come to: a row of the record for each, and numbers over seeds."""
 
 import dataclasses
+import functools
 import math
+import operator
 import statistics
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
-from experiments.lab.experiment import Record
+from experiments.lab.experiment import Record, Ruling
 from experiments.training import Config
 
 
@@ -79,18 +81,47 @@ class Cell:
         return f"{self.mean:{spec}} ± {self.spread:{spec}}"
 
 
-def exceeds(a: Cell, b: Cell) -> bool:
-    """Whether a's mean is above b's by more than the standard error of the difference.
+def apart(a: Cell, b: Cell) -> Cell:
+    """The difference of each seed.
 
-    The rule of the page's verdicts. With one seed each any difference counts.
-
-    >>> exceeds(Cell([10.0, 12.0]), Cell([9.0, 9.0]))
-    True
-    >>> exceeds(Cell([10.0, 12.0]), Cell([10.5, 10.5])), exceeds(Cell([2.0]), Cell([1]))
-    (False, True)
+    >>> apart(Cell([3.0, 5.0]), Cell([1.0, 2.0])).values
+    [2.0, 3.0]
     """
-    variances = ((cell.spread or 0.0) ** 2 / len(cell.values) for cell in (a, b))
-    return a.mean - b.mean > math.sqrt(sum(variances))
+    return Cell([x - y for x, y in zip(a.values, b.values, strict=True)])
+
+
+ERRORS = 2.0  # standard errors that decide
+
+
+def exceeds(a: Cell, b: Cell, by: float = 0.0) -> Ruling:
+    """Whether a is above b by more than ``by``, over seeds that both were run with.
+
+    The rule of the page's verdicts. Differences are taken seed by seed, since the runs
+    of a seed begin with the same weights and see the same examples; their mean has to
+    be off ``by`` by more than `ERRORS` of its standard errors, to one side or to the
+    other. One seed, or other seeds in a than in b, leaves it undecided.
+
+    >>> exceeds(Cell([12.0, 12.5]), Cell([9.0, 9.1])).value
+    'held'
+    >>> exceeds(Cell([12.0, 12.5]), Cell([9.0, 9.1]), by=5.0).value
+    'did not hold'
+    >>> exceeds(Cell([10.0, 12.0]), Cell([10.5, 10.5])).value, exceeds(
+    ...     Cell([2.0]), Cell([1.0])
+    ... ).value
+    ('undecided', 'undecided')
+    """
+    if len(a.values) != len(b.values) or len(a.values) < 2:
+        return Ruling.UNDECIDED
+    found = apart(a, b)
+    error = statistics.stdev(found.values) / math.sqrt(len(found.values))
+    if abs(found.mean - by) <= ERRORS * error:
+        return Ruling.UNDECIDED
+    return Ruling.of(found.mean > by)
+
+
+def all_of(rulings: Iterable[Ruling]) -> Ruling:
+    """Of all: false where one is, and else undecided where one is."""
+    return functools.reduce(operator.and_, rulings, Ruling.HELD)
 
 
 def cells(

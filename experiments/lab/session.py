@@ -7,7 +7,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ from experiments import records, training
 from experiments.lab import results
 from experiments.lab.experiment import Record
 from experiments.lab.options import Options
-from experiments.lab.refusal import RefusalError
+from experiments.lab.refusal import RefusalError, SharedError
 from experiments.training import Config
 from experiments.training.program import State, Task
 
@@ -33,6 +33,8 @@ def train(
     row: MakeRow = results.row,
     measure: Measure | None = None,
     packages: Sequence[str] = ("optax", "orbax-checkpoint"),
+    keep: Callable[[Record], None] | None = None,
+    until: Callable[[], bool] | None = None,
 ) -> Record:
     """Trains every config, or goes on with those that an earlier call left.
 
@@ -46,15 +48,24 @@ def train(
         folder; what it returns stands in the run's row as "measured". The folder is
         for what is no JSON, such as pictures.
       packages: distributions to name in the record.
+      keep: called after each run with the record so far.
+      until: asked before each run whether the time is over; the rest is then left for a
+        later call that resumes.
 
     Returns:
       The record, with a row for each run under "runs".
 
     Raises:
       RefusalError: the folder holds other runs to resume.
+      SharedError: a share of the runs is done, which makes no record.
       KeyboardInterrupt: after a Ctrl-C, with a checkpoint written.
     """
     _open(options, configs)
+    if options.share:
+        index, count = options.share
+        # Long runs are dealt first, so that the parts take alike.
+        dealt = sorted(configs, key=lambda config: -config.steps)[index - 1 :: count]
+        configs = [config for config in configs if config in dealt]
     device = jax.devices()[0].device_kind
     print(
         f"{len(configs)} runs of {configs[0].epochs} epochs of "
@@ -65,8 +76,14 @@ def train(
         "dataset": options.dataset,
         "size": options.size_name,
         "stamp": records.stamp(*packages),
-        "runs": _train(options, configs, task, row, measure),
+        "runs": [],
     }
+    for run in _train(options, configs, task, row, measure, until):
+        record["runs"].append(run)
+        if keep:
+            keep(record)
+    if options.share:
+        raise SharedError(f"{len(configs)} runs are in {options.runs}")
     record["memory_gb"] = round(peak_memory_gb(), 2)
     return record
 
@@ -88,10 +105,10 @@ def finish(
     """
     path = records.write(out / f"{record['size']}.json", record)
     figure(record, path.with_suffix(".png"))
-    print(f"\n{tell(record)}")
+    print(f"\nwrote {path} and {path.with_suffix('.png')}")
     if record["size"] == "quick":
         print("A quick run is too short to settle anything: leave --quick out.")
-    print(f"\nwrote {path} and {path.with_suffix('.png')}")
+    print(f"\n{tell(record)}")
     return record
 
 
@@ -107,10 +124,12 @@ def _train(
     task: Callable[[Config], Task],
     row: MakeRow,
     measure: Measure | None,
-) -> list[Record]:
-    done = []
+    until: Callable[[], bool] | None,
+) -> Iterator[Record]:
     program: tuple[Config, training.Program] | None = None
     for config in configs:
+        if until and until():
+            return
         started = time.monotonic()
         unseeded = dataclasses.replace(config, seed=0)
         if program is None or program[0] != unseeded:
@@ -123,15 +142,14 @@ def _train(
             resume=options.resume,
             at_end=measure and _measuring(measure, config, program[1], folder),
         )
-        done.append(row(config, epochs))
+        done = row(config, epochs)
         if measure:
-            done[-1]["measured"] = json.loads((folder / MEASURED).read_text())
+            done["measured"] = json.loads((folder / MEASURED).read_text())
         print(
-            f"{config.name}: {results.told(done[-1])}, "
-            f"{time.monotonic() - started:.0f} s",
+            f"{config.name}: {results.told(done)}, {time.monotonic() - started:.0f} s",
             flush=True,
         )
-    return done
+        yield done
 
 
 def _measuring(
@@ -152,14 +170,14 @@ def _open(options: Options, configs: Sequence[Config]) -> None:
         "configs": [dataclasses.asdict(config) for config in configs],
     }
     path = options.plan
-    if not options.resume:
-        if path.exists():
+    if not (options.resume or (options.share and path.exists())):
+        if path.exists() and not options.share:
             shutil.rmtree(path.parent)
         records.write(path, plan)
         return
     if json.loads(path.read_text()) != plan:
         raise RefusalError(
-            f"--resume: the runs in {options.out} were started with other options, or "
-            "on another number of devices; repeat those, or leave --resume out to "
-            "start afresh"
+            f"the runs in {options.out} were started with other options, or "
+            "on another number of devices; repeat those, or name another folder "
+            "with --out"
         )

@@ -45,13 +45,15 @@ def verdicts(record: Record) -> list[Verdict]:
             "batch norm has the lowest validation error at 32 per device",
             "23.6%",
             f"{best}%, the others {_range(behind)}",
-            all(results.exceeds(test[norm], best) for norm in ("ln", "in", "gn")),
+            results.all_of(
+                results.exceeds(test[norm], best) for norm in ("ln", "in", "gn")
+            ),
         ),
         Verdict(
             "group norm comes closest to it, layer and instance norm fall behind",
             "GN 24.1, LN 25.3, IN 28.4%",
             f"GN {gn}, LN {test['ln']}, IN {test['in']}%",
-            all(results.exceeds(test[norm], gn) for norm in ("ln", "in")),
+            results.all_of(results.exceeds(test[norm], gn) for norm in ("ln", "in")),
         ),
         Verdict(
             "group norm's training error is below batch norm's",

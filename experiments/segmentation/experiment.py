@@ -13,7 +13,7 @@ import pathlib
 from experiments import lab
 from experiments.data import brain
 from experiments.lab import Options, Record, Verdict
-from experiments.lab.results import Cell, exceeds
+from experiments.lab.results import apart, exceeds
 from experiments.segmentation import recipe, report
 
 PAPER = """
@@ -84,10 +84,7 @@ def verdicts(record: Record) -> list[Verdict]:
         ]
         if few == many:
             continue
-        losses = (
-            Cell([a - b for a, b in zip(of[many].values, of[few].values, strict=True)])
-            for of in (bn, gn)
-        )
+        bn_lost, gn_lost = (apart(of[many], of[few]) for of in (bn, gn))
         found.append(
             Verdict(
                 f"{title}: batch norm loses more than group norm from {many} per "
@@ -95,7 +92,7 @@ def verdicts(record: Record) -> list[Verdict]:
                 "7.4 against -0.1 points of error from 4 to 2 (ImageNet)",
                 f"{bn[many].mean - bn[few].mean:.1f} against "
                 f"{gn[many].mean - gn[few].mean:.1f} points of mean IoU",
-                exceeds(*losses),
+                exceeds(bn_lost, gn_lost),
             )
         )
     return found

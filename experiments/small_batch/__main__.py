@@ -1,12 +1,12 @@
 """Batch norm falls apart as the batch per device shrinks; group norm does not?
 
     python -m experiments.small_batch --quick    # 1 minute of processor time
-    python -m experiments.small_batch            # 4 minutes
-    python -m experiments.small_batch --full     # 25 minutes
+    python -m experiments.small_batch            # 3 minutes
+    python -m experiments.small_batch --full     # 30 minutes
     python -m experiments.small_batch report --readme README.md
 
 The figure is that of the paper (Wu & He, "Group Normalization", ECCV 2018, figure 1),
-at a size for two CPU cores; `recipe` says how the networks are trained. A CPU becomes 8
+at a size for two CPU cores; `recipe` says how the networks are trained. A CPU becomes 2
 virtual devices; of an accelerator all devices are taken.
 """
 
@@ -28,7 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from experiments.small_batch import session
 
-    return lab.conduct(session.run, asked, argv, "python -m experiments.small_batch")
+    return lab.conduct(
+        session.run, asked, argv, options.COMMAND.prog, options.COMMAND.devices
+    )
 
 
 def _report(argv: list[str]) -> int:

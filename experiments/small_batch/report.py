@@ -68,21 +68,40 @@ def plain(record: results.Record) -> str:
 
 
 def outcome(record: results.Record) -> str:
-    """How far each norm's error moves from the largest batch to the smallest."""
+    """How far each norm's error moves as the batch shrinks, and which is then better.
+
+    In words, from the record, whatever it says.
+    """
     cells = results.cells(record)
     batches = _batches(cells)
-    if len(batches) < 2:
-        return ""
     first, last = batches[0], batches[-1]
-    moves = [
-        f"{TITLES[norm]} {row[last].mean - row[first].mean:+.1f}"
-        for norm, row in cells.items()
-        if first in row
-    ]
-    return (
-        f"Change in error from {first} to {last} examples per device, in points: "
-        f"{', '.join(moves)}."
-    )
+    said = []
+    if first != last:
+        moves = [
+            f"{_moved(row[last].mean - row[first].mean)} with {TITLES[norm]}"
+            for norm, row in cells.items()
+            if {first, last} <= row.keys()
+        ]
+        said.append(
+            f"from {first} to {last} examples per device the error {', '.join(moves)}"
+        )
+    if {"bn", "gn"} <= cells.keys():
+        ahead = cells["bn"][last].mean - cells["gn"][last].mean
+        said.append(
+            f"at {last} per device group norm is {abs(ahead):.1f} points "
+            f"{'better' if ahead >= 0 else 'worse'} than batch norm"
+        )
+    words = "; ".join(said)
+    return words and f"{words[0].upper()}{words[1:]}."
+
+
+def _moved(points: float) -> str:
+    """Says which way.
+
+    >>> _moved(1.25), _moved(-3.0)
+    ('rises by 1.2 points', 'falls by 3.0 points')
+    """
+    return f"{'rises' if points >= 0 else 'falls'} by {abs(points):.1f} points"
 
 
 def write_readme(path: pathlib.Path, record: results.Record) -> bool:
@@ -122,14 +141,14 @@ def figure(record: results.Record, path: pathlib.Path) -> pathlib.Path:
 
 def _curves(axes, record: results.Record, batches: list[int]) -> None:
     """Test error by epoch, mean over seeds, at the largest and smallest batch."""
-    lowest = 100.0
+    lowest, highest = 100.0, 0.0
     for norm in results.cells(record):
         for batch in dict.fromkeys((batches[0], batches[-1])):
             curves = results.curves(record, norm, batch)
             if not curves:
                 continue
             mean = [100 * sum(at) / len(at) for at in zip(*curves, strict=True)]
-            lowest = min(lowest, *mean)
+            lowest, highest = min(lowest, *mean), max(highest, mean[-1])
             style = figures.STYLES[norm] | {"marker": None}
             axes.plot(
                 range(1, len(mean) + 1),
@@ -139,7 +158,7 @@ def _curves(axes, record: results.Record, batches: list[int]) -> None:
                 **style,
             )
     # The first epochs are far off and would flatten the rest.
-    axes.set_ylim(0.9 * lowest, 2.5 * lowest)
+    axes.set_ylim(0.9 * lowest, max(2.5 * lowest, 1.2 * highest))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("epoch")
     axes.set_ylabel("test error (%)")

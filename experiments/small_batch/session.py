@@ -27,7 +27,7 @@ def run(options: Options) -> lab.Record:
         ),
         figure=report.figure,
         tell=lambda record: (
-            f"Test error (%)\n{report.plain(record)}\n{report.outcome(record)}"
+            f"Test error (%)\n{report.plain(record)}\n\n{report.outcome(record)}"
         ),
         row=results.run,
     )

@@ -7,6 +7,7 @@ import math
 REFERENCE_BATCH = 256
 # Steps in one dispatch: enough to hide its cost, few enough for a lively progress bar.
 MOST_STEPS_AT_ONCE = 64
+PARALLELISMS = ("pmap", "jit", "vmap")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +34,10 @@ class Config:
         decay apart from it; momentum is then its first decay rate.
       network: names the network among runs that differ in it; "" where they do not.
       evaluation_batch: examples in one step of the evaluation, on all devices.
-      parallelism: "pmap", where each device normalises its own examples, or "jit",
-        where the compiler splits one program and batch norm sees the global batch.
+      parallelism: "pmap", where each device normalises its own examples; "vmap", where
+        the devices are an axis of one program on one device and each part normalises
+        its own examples; or "jit", where the compiler splits one program and batch norm
+        sees the global batch.
     """
 
     norm: str
@@ -70,9 +73,10 @@ class Config:
             )
         if not 0 <= self.warmup < 1:
             raise ValueError(f"warmup must be from 0 to below 1; got {self.warmup}")
-        if self.parallelism not in ("pmap", "jit"):
+        if self.parallelism not in PARALLELISMS:
             raise ValueError(
-                f"parallelism must be 'pmap' or 'jit'; got {self.parallelism!r}"
+                f"parallelism must be one of {', '.join(PARALLELISMS)}; got "
+                f"{self.parallelism!r}"
             )
 
     @property

@@ -13,8 +13,8 @@ _PATIENCE = {
 }
 
 
-def prepare() -> None:
-    """Splits a CPU into `VIRTUAL` devices, unless the user's environment says how many.
+def prepare(virtual: int = VIRTUAL) -> None:
+    """Splits a CPU into so many devices, unless that was said before.
 
     It works only before JAX first looks at its devices. An accelerator takes precedence
     over the CPU and is left as it is.
@@ -25,5 +25,5 @@ def prepare() -> None:
     ]
     os.environ["XLA_FLAGS"] = " ".join([flags, *added]).strip()
     asked = "xla_force_host_platform_device_count" in flags
-    if not asked and "JAX_NUM_CPU_DEVICES" not in os.environ:
-        jax.config.update("jax_num_cpu_devices", VIRTUAL)
+    if not asked and jax.config.jax_num_cpu_devices < 1:
+        jax.config.update("jax_num_cpu_devices", virtual)

@@ -142,7 +142,7 @@ COUNTS = (64, 32, 16, 8, 4, 2, 1)
 NORMS |= {f"groups{count}": groups(count) for count in COUNTS}
 NORMS |= {f"channels{count}": channels(count) for count in COUNTS}
 # "ghost8" has batch norm's statistics of 8 examples, whatever the batch.
-GHOSTS = (16, 8, 4, 2)
+GHOSTS = (16, 8, 4, 2, 1)
 NORMS |= {f"ghost{size}": ghosts(size) for size in GHOSTS}
 TITLES = {
     "bn": "batch norm",

@@ -97,16 +97,16 @@ class Program:
 
     def __init__(self, task: Task, config: Config):
         self.task = task
-        self._devices = jax.devices()[: config.devices]
-        if len(self._devices) < config.devices:
+        count = 1 if config.parallelism == "vmap" else config.devices
+        self._devices = jax.devices()[:count]
+        if len(self._devices) < count:
             raise ValueError(
-                f"the config asks for {config.devices} devices; there are "
-                f"{len(self._devices)}"
+                f"the config asks for {count} devices; there are {len(self._devices)}"
             )
         self._config = config
         self._optimizer = optimizer(config)
         self._mesh = jax.make_mesh(
-            (config.devices,),
+            (count,),
             (AXIS,),
             axis_types=(AxisType.Auto,),
             devices=self._devices,
@@ -142,6 +142,8 @@ class Program:
         batch = jax.tree.map(lambda a: a.reshape(*steps, *a.shape[1:]), batch)
         if self._config.parallelism == "pmap":
             batch = jax.tree.map(self._for_each_device, batch)
+        elif self._config.parallelism == "vmap":
+            batch = jax.tree.map(self._in_parts, batch)
         else:
             batch = self._split(batch, PartitionSpec(None, AXIS))
         state, sums = self._train(state, batch)
@@ -153,7 +155,7 @@ class Program:
 
     def outputs(self, state: State) -> Iterator[dict[str, np.ndarray]]:
         """What the task's `evaluate` gives for each batch of its evaluation set."""
-        devices = self._config.devices
+        devices = len(self._devices)
         size = -(-self._config.evaluation_batch // devices) * devices
         for batch in self.task.evaluation_batches(size):
             batch = self._split(batch, PartitionSpec(AXIS))
@@ -162,9 +164,12 @@ class Program:
 
     def _for_each_device(self, array: np.ndarray) -> np.ndarray:
         """(steps, devices * batch, ...) to (devices, steps, batch, ...)."""
+        return self._in_parts(array).swapaxes(0, 1)
+
+    def _in_parts(self, array: np.ndarray) -> np.ndarray:
+        """(steps, devices * batch, ...) to (steps, devices, batch, ...)."""
         steps, _, *rest = array.shape
-        array = array.reshape(steps, self._config.devices, self._config.batch, *rest)
-        return array.swapaxes(0, 1)
+        return array.reshape(steps, self._config.devices, self._config.batch, *rest)
 
     def _split(self, batch: Tree, spec: PartitionSpec) -> Tree:
         return jax.device_put(batch, NamedSharding(self._mesh, spec))
@@ -180,7 +185,9 @@ class Program:
         return state, sums
 
     def _step(self, state: State, batch: Tree) -> tuple[State, dict[str, jax.Array]]:
-        gradients, (stats, sums) = jax.grad(self.task.loss, has_aux=True)(
+        mapped = self._config.parallelism == "vmap"
+        loss = self._mapped_loss if mapped else self.task.loss
+        gradients, (stats, sums) = jax.grad(loss, has_aux=True)(
             state.params, state.stats, batch
         )
         if self._config.parallelism == "pmap":
@@ -190,6 +197,22 @@ class Program:
         )
         params = optax.apply_updates(state.params, updates)
         return State(params, stats, optimizer), sums
+
+    def _mapped_loss(
+        self, params: Tree, stats: Tree, batch: Tree
+    ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
+        """The mean of the loss of every part, each with statistics of its own.
+
+        The mean is taken before the gradient: parameters then have no axis of parts,
+        and the gradients of the convolutions are those of one large batch rather than
+        of as many groups as there are parts, which are slow on accelerators.
+        """
+        losses, (stats, sums) = jax.vmap(
+            self.task.loss, in_axes=(None, None, 0), axis_name=AXIS
+        )(params, stats, batch)
+        # Linear, as in `_steps`: the mean at every step is the mean at the end.
+        stats = jax.tree.map(lambda a: jnp.mean(a, 0), stats)
+        return jnp.mean(losses), (stats, jax.tree.map(lambda a: jnp.sum(a, 0), sums))
 
 
 def _mean_over_devices(tree: Tree) -> Tree:

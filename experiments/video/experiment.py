@@ -11,8 +11,8 @@ python -m experiments video --dataset ucf101 --data-folder UCF101
 import pathlib
 
 from experiments import lab
-from experiments.lab import Options, Record, Verdict
-from experiments.lab.results import Cell, exceeds
+from experiments.lab import Options, Record, Ruling, Verdict
+from experiments.lab.results import apart, exceeds
 from experiments.video import moving, recipe, report
 
 LEARNED = 80.0  # percent of the clips trained on
@@ -71,26 +71,24 @@ def work(asked: Options) -> Record:
 def verdicts(record: Record) -> list[Verdict]:
     """As `exceeds` tells means over seeds apart.
 
-    Nothing holds unless every norm and batch comes to an accuracy of `LEARNED` in
+    Nothing is decided unless every norm and batch comes to an accuracy of `LEARNED` in
     training: before that, numbers tell speeds of learning apart, not norms.
     """
     training = report.cells(record, "train").values()
     learned = all(cell.mean >= LEARNED for cell in training)
+    ready = Ruling.HELD if learned else Ruling.UNDECIDED
     cells = report.cells(record)
     many, few = max(report.batches(record)), min(report.batches(record))
     bn, gn = (
         {batch: cells[norm, batch] for batch in (many, few)} for norm in recipe.NORMS
     )
-    lost = [
-        Cell([a - b for a, b in zip(of[many].values, of[few].values, strict=True)])
-        for of in (bn, gn)
-    ]
+    bn_lost, gn_lost = (apart(of[many], of[few]) for of in (bn, gn))
     return [
         Verdict(
             f"at {few} clips per device group norm beats batch norm",
             "72.8 against 72.1%",
             f"{gn[few]} against {bn[few]}%",
-            learned and exceeds(gn[few], bn[few]),
+            ready & exceeds(gn[few], bn[few]),
         ),
         Verdict(
             f"batch norm loses more than group norm from {many} clips per device to "
@@ -98,7 +96,7 @@ def verdicts(record: Record) -> list[Verdict]:
             "1.2 against 0.2 points",
             f"{bn[many].mean - bn[few].mean:.1f} against "
             f"{gn[many].mean - gn[few].mean:.1f} points",
-            learned and exceeds(*lost),
+            ready & exceeds(bn_lost, gn_lost),
         ),
     ]
 

@@ -5,11 +5,12 @@ import pytest
 
 from experiments.analysis import noise, report, steps
 from experiments.small_batch import recipe
+from tests.experiments.lab.ruled import F, H, rulings
 from tests.experiments.training import tiny
 
 
 def test_a_norm_that_looks_at_no_other_example_has_no_noise(monkeypatch):
-    monkeypatch.setattr(recipe, "network", tiny.Network)
+    monkeypatch.setattr(recipe, "shallow", tiny.Network)
     dataset = tiny.dataset(train=256)
     rows = noise.measure(dataset, (8, 2), examples=16, cuts=3, epochs=1)
     found = {(row["norm"], row["batch"]): row for row in rows}
@@ -43,9 +44,9 @@ def _record(bn, gn):
 @pytest.mark.parametrize(
     ("bn", "gn", "held"),
     [
-        ((0.1, 0.2, 0.4), (1e-6, 2e-6, 1e-6), [True, True]),
-        ((0.1, 0.4, 0.2), (1e-6, 2e-3, 1e-6), [False, False]),
+        ((0.1, 0.2, 0.4), (1e-6, 2e-6, 1e-6), [H, H]),
+        ((0.1, 0.4, 0.2), (1e-6, 2e-3, 1e-6), [F, F]),
     ],
 )
 def test_the_verdicts(bn, gn, held):
-    assert [v.held for v in report.verdicts(_record(bn, gn))] == held
+    assert rulings(report.verdicts(_record(bn, gn))) == held

@@ -13,7 +13,7 @@ class TestQuick(quick.Quick):
     def shrink(cls, patch, folder):
         del folder
         quick.two_classes(patch)
-        patch.setattr(recipe, "network", tiny.Network)
+        patch.setattr(recipe, "shallow", tiny.Network)
         patch.setattr(steps, "NORMS", ("none", "gn"))
 
     def test_steps_are_timed_and_the_gradient_is_cut(self, finished):

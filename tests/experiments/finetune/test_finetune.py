@@ -6,6 +6,7 @@ import pytest
 from experiments import training
 from experiments.finetune import recipe, report, task
 from experiments.training.program import State
+from tests.experiments.lab.ruled import F, H, rulings, two_seeds
 from tests.experiments.training import tiny
 
 
@@ -37,11 +38,11 @@ def _record(**errors):
 @pytest.mark.parametrize(
     ("errors", "held"),
     [
-        ((0.13, 0.12, 0.11, 0.10), [True, True, True]),
-        ((0.11, 0.12, 0.13, 0.14), [False, False, False]),
+        ((0.13, 0.12, 0.11, 0.10), [H, H, H]),
+        ((0.11, 0.12, 0.13, 0.14), [F, F, F]),
     ],
 )
 def test_the_verdicts(errors, held):
     record = _record(**dict(zip(recipe.ARMS, errors, strict=True)))
-    assert [verdict.held for verdict in report.verdicts(record)] == held
+    assert rulings(report.verdicts(two_seeds(record))) == held
     assert report.table(record).splitlines()[2].startswith("| batch norm | 50.0 |")

@@ -9,6 +9,7 @@ import pytest
 
 from experiments.groups import recipe, report
 from experiments.training.norms import NORMS
+from tests.experiments.lab.ruled import F, H, rulings, two_seeds
 
 
 @pytest.mark.parametrize(("end", "norm"), [("groups1", "ln"), ("channels1", "in")])
@@ -61,11 +62,11 @@ def _record(groups, channels):
 @pytest.mark.parametrize(
     ("groups", "channels", "held"),
     [
-        ((0.10, 0.11, 0.12), (0.1, 0.11, 0.12, 0.2), [True, True, True]),
-        ((0.10, 0.12, 0.11), (0.1, 0.11, 0.13, 0.12), [False, False, False]),
-        ((0.10, 0.11, 0.12), (0.1, 0.12, 0.11, 0.2), [True, True, False]),
+        ((0.10, 0.11, 0.12), (0.1, 0.11, 0.12, 0.2), [H, H, H]),
+        ((0.10, 0.12, 0.11), (0.1, 0.11, 0.13, 0.12), [F, F, F]),
+        ((0.10, 0.11, 0.12), (0.1, 0.12, 0.11, 0.2), [H, H, F]),
     ],
 )
 def test_the_verdicts(groups, channels, held):
-    verdicts = report.verdicts(_record(groups, channels))
-    assert [verdict.held for verdict in verdicts] == held
+    record = two_seeds(_record(groups, channels))
+    assert rulings(report.verdicts(record)) == held

@@ -13,7 +13,7 @@ import pytest
 
 from experiments import __main__ as command
 from experiments import data
-from experiments.lab import catalogue, page
+from experiments.lab import Ruling, catalogue, page
 from tests.experiments.training import tiny
 
 
@@ -81,7 +81,7 @@ class Quick:
     def verdicts(self, record: dict[str, Any]) -> Sequence[Any]:
         found = catalogue.load(self.name).verdicts(record)
         assert found
-        assert all(isinstance(verdict.held, bool) for verdict in found)
+        assert all(isinstance(verdict.ruling, Ruling) for verdict in found)
         return found
 
 

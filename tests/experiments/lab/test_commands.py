@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from experiments import __main__ as command
-from experiments.lab import catalogue, page
+from experiments.lab import Ruling, catalogue, page
 from tests.experiments.lab import quick
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -83,6 +83,7 @@ def test_a_record_says_where_it_comes_from(experiment):
     section = page.section(experiment, record)
     for verdict in verdicts:
         words = " ".join(section.split())
-        said = "Held" if verdict.held else "**Did not hold**"
+        said = verdict.ruling.value.capitalize()
+        said = said if verdict.ruling is Ruling.HELD else f"**{said}**"
         assert f"- {said}: {verdict.claim}" in words
     assert experiment.command in section

@@ -3,6 +3,7 @@
 import pytest
 
 from experiments.segmentation import experiment, report
+from tests.experiments.lab.ruled import F, H, U, rulings
 
 
 def _record(**mious):
@@ -39,12 +40,12 @@ AS_CLAIMED = {
 
 def _held(**mious):
     verdicts = experiment.verdicts(_record(**mious))
-    assert [v.held for v in verdicts[:3]] == [v.held for v in verdicts[3:]]
-    return [verdict.held for verdict in verdicts[:3]]
+    assert rulings(verdicts[:3]) == rulings(verdicts[3:])
+    return rulings(verdicts[:3])
 
 
 def test_the_claims_hold_where_the_numbers_are_as_claimed():
-    assert _held(**AS_CLAIMED) == [True, True, True]
+    assert _held(**AS_CLAIMED) == [H, H, H]
     found = experiment.verdicts(_record(**AS_CLAIMED))
     assert found[1].claim.startswith("slices (2D): at 1 per device")
     assert found[1].ours == "90.0 ± 1.4 against 65.0 ± 7.1% mean IoU"
@@ -55,11 +56,11 @@ def test_the_claims_hold_where_the_numbers_are_as_claimed():
 @pytest.mark.parametrize(
     ("changed", "held"),
     [
-        ({"bn1": (0.95, 0.96)}, [True, False, False]),
-        ({"bn2": (0.95, 0.96)}, [False, True, True]),
-        ({"gn1": (0.50, 0.50)}, [True, False, False]),
+        ({"bn1": (0.95, 0.96)}, [H, F, F]),
+        ({"bn2": (0.95, 0.96)}, [F, H, H]),
+        ({"gn1": (0.50, 0.50)}, [H, F, F]),
         # 25 points more or 24 less: no more than chance.
-        ({"bn1": (0.64, 1.15)}, [True, False, False]),
+        ({"bn1": (0.64, 1.15)}, [H, U, U]),
     ],
 )
 def test_they_do_not_where_the_numbers_are_not(changed, held):
@@ -68,7 +69,7 @@ def test_they_do_not_where_the_numbers_are_not(changed, held):
 
 def test_one_batch_size_says_nothing_about_the_change():
     found = experiment.verdicts(_record(bn1=(0.1, 0.2), gn1=(0.8, 0.9)))
-    assert [verdict.held for verdict in found] == [True, True]
+    assert rulings(found) == [H, H]
 
 
 def test_the_table_and_the_caption():

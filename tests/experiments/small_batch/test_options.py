@@ -30,12 +30,14 @@ def no_work(monkeypatch):
         ("--batch-sizes 2 2", "--batch-sizes: expected each once, got [2, 2]"),
         ("--seeds -1", "--seeds: expected a positive integer, got '-1'"),
         ("--epochs none", "--epochs: expected a positive integer, got 'none'"),
-        ("--parallelism vmap", "--parallelism: invalid choice: 'vmap'"),
+        ("--parallelism shard", "--parallelism: invalid choice: 'shard'"),
         ("--quick --full", "--full: not allowed with argument --quick"),
         ("--data-folder nowhere", "--data-folder: expected a folder, got nowhere"),
         ("--data-folder .", "ships with the package; name the folder's dataset"),
         ("--out {file}", "--out: expected a folder, got the file {file}"),
         ("--out {file}/inner", "--out: expected a folder, got the file {file}"),
+        ("--share 4/3", "--share: expected a part of 3, got '4/3'"),
+        ("--share 1", "--share: expected a positive integer, got ''"),
         ("--resume --out {folder}", "--resume: there are no runs in {folder}"),
     ],
 )
@@ -52,7 +54,7 @@ def test_defaults(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     asked = options.parse([])
     assert asked.norms == ("bn", "gn")
-    assert asked.size.batches == (32, 8, 4, 2)
+    assert asked.size.batches == (32, 8, 2, 1)
     assert asked.parallelism == "pmap"
     assert asked.size == recipe.SIZES["default"]
     assert not list(tmp_path.iterdir()), "nothing is written yet"

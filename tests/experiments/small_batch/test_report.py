@@ -7,6 +7,7 @@ from experiments.lab import figures
 from experiments.small_batch import __main__ as command
 from experiments.small_batch import report, results
 from experiments.small_batch.experiment import EXPERIMENT
+from tests.experiments.lab.ruled import F, H, U, rulings
 
 
 def _row(norm, batch, seed, *errors):
@@ -35,7 +36,9 @@ RECORD = {
         _row("bn", 2, 0, 0.5, 0.20),
         _row("bn", 2, 1, 0.5, 0.20),
         _row("gn", 32, 0, 0.5, 0.115),
+        _row("gn", 32, 1, 0.5, 0.115),
         _row("gn", 2, 0, 0.5, 0.112),
+        _row("gn", 2, 1, 0.5, 0.112),
     ],
 }
 
@@ -45,20 +48,23 @@ def test_the_table():
         "| examples per device | 32 | 2 |",
         "|---|---|---|",
         "| batch norm | 11.0 ± 1.4 | 20.0 ± 0.0 |",
-        "| group norm | 11.5 | 11.2 |",
+        "| group norm | 11.5 ± 0.0 | 11.2 ± 0.0 |",
     ]
-    assert "batch norm +9.0, group norm -0.3" in report.outcome(RECORD)
+    assert report.outcome(RECORD) == (
+        "From 32 to 2 examples per device the error rises by 9.0 points with batch "
+        "norm, falls by 0.3 points with group norm; at 2 per device group norm is 8.8 "
+        "points better than batch norm."
+    )
     assert "2 seeds" in report.caption(RECORD)
 
 
 def test_the_verdicts():
-    held = [verdict.held for verdict in EXPERIMENT.verdicts(RECORD)]
-    # At 32 a point and a half between two seeds hides half a point between norms.
-    assert held == [True, True, True, False]
+    # At 32 two points between two seeds hide half a point between norms.
+    assert rulings(EXPERIMENT.verdicts(RECORD)) == [H, H, H, U]
     swapped = {"bn": "gn", "gn": "bn"}
     runs = [run | {"norm": swapped[run["norm"]]} for run in RECORD["runs"]]
-    held = [verdict.held for verdict in EXPERIMENT.verdicts({"runs": runs})]
-    assert held == [False, False, False, False]
+    assert rulings(EXPERIMENT.verdicts({"runs": runs})) == [F, F, F, U]
+    assert "worse than" in report.outcome({"runs": runs})
 
 
 def test_ghost_batches_start_from_the_whole_batch():
@@ -70,14 +76,16 @@ def test_ghost_batches_start_from_the_whole_batch():
         report.table(record).splitlines()[-1]
         == "| batch norm of ghost batches | 11.0 ± 1.4 | 30.0 ± 0.0 |"
     )
-    assert "batch norm of ghost batches +19.0" in report.outcome(record)
+    assert "rises by 19.0 points with batch norm of ghost batches" in report.outcome(
+        record
+    )
     *_, verdict = EXPERIMENT.verdicts(record)
-    assert verdict.held
+    assert verdict.ruling is H
     assert "+19.0" in verdict.ours
     for run in runs:
         run["curve"]["test_errors"] = [0.5, 0.05]
     *_, verdict = EXPERIMENT.verdicts(record)
-    assert not verdict.held
+    assert verdict.ruling is F
 
 
 def test_the_reported_error_is_the_median_of_the_last_epochs():

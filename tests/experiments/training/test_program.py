@@ -40,6 +40,15 @@ def test_group_norm_gives_the_same_loss_curve_under_pmap_and_jit():
         np.testing.assert_allclose(x, y, rtol=0, atol=CURVES)
 
 
+@pytest.mark.parametrize("norm", ["bn", "gn"])
+def test_devices_as_an_axis_of_one_program_are_those_of_pmap(norm):
+    (pmapped, a), (mapped, b) = (_curve(norm, how) for how in ("pmap", "vmap"))
+    assert pmapped[-4:].mean() < 0.97 * pmapped[:4].mean(), "it learns"
+    np.testing.assert_allclose(pmapped, mapped, rtol=CURVES)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, rtol=0, atol=CURVES)
+
+
 def test_batch_norm_does_not():
     (pmapped, _), (jitted, _) = (_curve("bn", how) for how in ("pmap", "jit"))
     assert np.abs(pmapped / jitted - 1).max() > 100 * CURVES
