@@ -31,8 +31,8 @@ outputs and gradients.
 
 Three times the steps of an earlier record (1,248 after 390, on two devices after eight)
 and a rate searched for with 32 groups. Whether eight epochs are enough was not shown by
-a pilot: `python -m experiments search groups --norms groups1 --rates 0.8 --epochs 4 8 16
-32 --out pilot.json` is that pilot, for layer norm, the slowest.
+a pilot: `python -m experiments search groups --norms groups1 --rates 0.8 --epochs 4 8
+16 32 --out pilot.json` is that pilot, for layer norm, the slowest.
 """
 
 

@@ -82,7 +82,7 @@ EXPERIMENT = Experiment(
     caption=report.caption,
     verdicts=report.verdicts,
     figure=report.figure,
-    minutes=8,
+    minutes=10,
     memory_gb=1.2,
     notes=NOTES,
 )
