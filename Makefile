@@ -27,9 +27,16 @@ demo: $(VENV)/.demo ## Train with batch and group norm at small batches (ARGS="-
 	$(PYTHON) -m experiments.small_batch $(ARGS)
 
 ##@ Checks
-.PHONY: test test-oldest lint types docs format mutations
-test: $(VENV)/.dev ## Run the tests and every example in the documentation
+.PHONY: test test-all test-op test-oldest lint types docs format mutations
+test: $(VENV)/.dev ## Run the library's tests and every example in the documentation
+	$(PYTHON) -m pytest --numprocesses auto -m "not whole and not slow" $(ARGS)
+
+test-all: $(VENV)/.dev ## Run these and all others: experiments, kernels, compilers
 	$(PYTHON) -m pytest --numprocesses auto $(ARGS)
+
+test-op: $(VENV)/.dev ## Run values, gradients, masks and errors of the op, in a minute
+	$(PYTHON) -m pytest --numprocesses auto $(ARGS) \
+	  $(patsubst %,tests/test_%.py,values grad mask vmap errors)
 
 # Values, gradients, every transformation, masks, layers, conversion and export.
 OLDEST_TESTS := $(patsubst %,tests/test_%.py,values grad jvp vmap jit mask errors \

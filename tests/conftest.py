@@ -35,6 +35,35 @@ hypothesis.settings.register_profile("long", max_examples=5000, **_COMMON)
 hypothesis.settings.load_profile("ci")
 
 
+# What `make test` leaves to `make test-all`: the experiments, simulated kernels, the
+# compilers of other platforms, and the expressions of XLA's passes: most of the time.
+WHOLE = (
+    "tests/experiments/",
+    "tests/compiled/",
+    "tests/pallas/",
+    "tests/test_fusion.py",
+)
+
+# A little of each stays.
+SMOKE = (
+    "tests/experiments/data/test_idx.py",
+    "tests/experiments/plan/test_search.py",
+    "tests/experiments/small_batch/test_options.py",
+    "tests/pallas/test_gpu_tiles.py",
+    "tests/pallas/test_op.py::test_cases_on_tpu[4d_2_groups]",
+    "tests/pallas/test_refusals.py",
+    "tests/pallas/test_tiles.py",
+    "tests/test_fusion.py::test_open_number_of_samples",
+)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        name = item.nodeid
+        if name.startswith(WHOLE) and not name.startswith(SMOKE):
+            item.add_marker(pytest.mark.whole)
+
+
 def pytest_addoption(parser):
     parser.addoption(
         "--whole-table",
