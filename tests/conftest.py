@@ -36,12 +36,20 @@ hypothesis.settings.load_profile("ci")
 
 
 # What `make test` leaves to `make test-all`: the experiments, simulated kernels, the
-# compilers of other platforms, and the expressions of XLA's passes: most of the time.
+# compilers of other platforms, the expressions of XLA's passes, whole networks, files
+# of other libraries, and drawn examples: most of the time.
 WHOLE = (
     "tests/experiments/",
     "tests/compiled/",
+    "tests/models/",
     "tests/pallas/",
     "tests/test_fusion.py",
+    "tests/test_fuzz.py",
+    "tests/test_golden.py",
+    "tests/test_onnx.py",
+    "tests/test_properties.py",
+    "tests/test_trained.py",
+    "tests/test_training_curves.py",
 )
 
 # A little of each stays.
@@ -49,6 +57,7 @@ SMOKE = (
     "tests/experiments/data/test_idx.py",
     "tests/experiments/plan/test_search.py",
     "tests/experiments/small_batch/test_options.py",
+    "tests/models/test_resnet.py",
     "tests/pallas/test_gpu_tiles.py",
     "tests/pallas/test_op.py::test_cases_on_tpu[4d_2_groups]",
     "tests/pallas/test_refusals.py",

@@ -31,7 +31,7 @@ def test_an_epoch_leaves_out_fewer_examples_than_a_batch():
         ({"schedule": "linear"}, r"'cosine' or 'steps'; got 'linear'"),
         ({"optimizer": "lamb"}, r"'sgd' or 'adam'; got 'lamb'"),
         ({"warmup": 1.0}, r"from 0 to below 1; got 1.0"),
-        ({"parallelism": "vmap"}, r"'pmap' or 'jit'; got 'vmap'"),
+        ({"parallelism": "shard"}, r"one of pmap, jit, vmap; got 'shard'"),
     ],
 )
 def test_impossible_values_are_refused(changes, message):
