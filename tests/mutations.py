@@ -104,7 +104,7 @@ MUTATIONS = (
         "_statistics.py",
         "return where(mask, widened(problem, x, mask) - centre)",
         "return widened(problem, x, mask) - centre",
-        ("test_mask.py", "-k", "what_is_masked"),
+        (VALUES, "-k", "mask"),
     ),
     Mutation(
         "the gradient of gamma without x_hat",
@@ -167,7 +167,7 @@ MUTATIONS = (
     Mutation(
         "parameters shared by devices, their gradients not",
         "_call.py",
-        'return jax.lax.pcast(value, missing, to="varying") if missing else value',
+        "return of_jax.vary(value, missing) if missing else value",
         "return value if missing else value",
         (DEVICES, "-k", "TestBatch and shard_map"),
     ),
