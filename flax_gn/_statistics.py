@@ -11,7 +11,6 @@ small sums are folded to groups. A split of the channel axis would cost a relayo
 TPU and a gather when channels are sharded.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -101,19 +100,20 @@ def tangent(
 def _pilot_and_count(problem, x) -> tuple[jax.Array, jax.Array]:
     """A value near the mean of each group, and how many values the group has."""
     sizes = [x.shape[axis] for axis in problem.reduced]
-    if not all(map(is_positive, sizes)):
-        if is_known(*sizes):
-            pilot = jnp.zeros((1,) * x.ndim, problem.compute_dtype)
-        else:
-            # There may be no value to be the pilot.
-            everything = jnp.ones((1,) * x.ndim, bool)
-            pilot, _ = _masked_pilot_and_count(problem, x, everything)
-    else:
+    if all(map(is_positive, sizes)):
         pilot = _pilot.ninther(problem, x).astype(problem.compute_dtype)
-    # One by one: the product of open sizes would be formed in 32 bits.
-    sizes.append(x.shape[-1] // problem.groups)
-    count = math.prod(jnp.asarray(size, problem.compute_dtype) for size in sizes)
-    return pilot, jnp.full((1,) * x.ndim, count)
+    elif is_known(*sizes):
+        pilot = jnp.zeros((1,) * x.ndim, problem.compute_dtype)
+    else:
+        # There may be no value to be the pilot.
+        everything = jnp.ones((1,) * x.ndim, bool)
+        pilot, _ = _masked_pilot_and_count(problem, x, everything)
+    count: Any = x.shape[-1] // problem.groups
+    for size in sizes:
+        # The product of open sizes would be formed in 32 bits.
+        known = is_known(size)
+        count *= size if known else jnp.asarray(size, problem.compute_dtype)
+    return pilot, jnp.full((1,) * x.ndim, count, problem.compute_dtype)
 
 
 def _masked_pilot_and_count(problem, x, mask):
