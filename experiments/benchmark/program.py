@@ -127,6 +127,7 @@ class Program:
         hide from it, in an output's memory before the output is written.
       arguments: bytes of the arguments.
       outputs: bytes of the outputs.
+      instructions: how many, those in the bodies of fusions included.
     """
 
     kernels: tuple[Kernel, ...]
@@ -135,6 +136,7 @@ class Program:
     temporaries: int
     arguments: int
     outputs: int
+    instructions: int
 
     @property
     def moved(self) -> int:
@@ -200,6 +202,7 @@ def read_text(
         temporaries=temporaries,
         arguments=arguments,
         outputs=outputs,
+        instructions=sum(map(len, computations.values())),
     )
 
 
