@@ -11,7 +11,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import jax
 from jax.interpreters import mlir
 
 # How jax names the platforms.
@@ -75,15 +74,3 @@ def xla_may_split_it(context: mlir.LoweringRuleContext) -> bool:
     if hasattr(axes, "manual_axes"):  # in a shard_map
         return set(axes.mesh.axis_names) > axes.manual_axes
     return getattr(axes, "num_devices", 1) > 1
-
-
-def barrier(values: Any, *, on: tuple[str, ...]) -> Any:
-    """`jax.lax.optimization_barrier` in programs for some platforms, else nothing.
-
-    Args:
-      values: a pytree of arrays.
-      on: "cpu", "gpu" or "tpu".
-    """
-    if target().platform in on:
-        return jax.lax.optimization_barrier(values)
-    return values

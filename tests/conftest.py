@@ -43,7 +43,7 @@ WHOLE = (
     "tests/compiled/",
     "tests/models/",
     "tests/pallas/",
-    "tests/test_fusion.py",
+    "tests/test_platforms.py",
     "tests/test_fuzz.py",
     "tests/test_golden.py",
     "tests/test_onnx.py",
@@ -62,7 +62,7 @@ SMOKE = (
     "tests/pallas/test_op.py::test_cases_on_tpu[4d_2_groups]",
     "tests/pallas/test_refusals.py",
     "tests/pallas/test_tiles.py",
-    "tests/test_fusion.py::test_open_number_of_samples",
+    "tests/test_platforms.py::test_open_number_of_samples",
 )
 
 

@@ -19,11 +19,7 @@ ORDER = (
     ("_activations", "_arguments", "_call"),
     ("_operands",),
     ("_problem",),
-    ("_fold", "_fusion", "_pilot", "_sharding"),
-    ("_rows",),
-    ("_sums",),
-    ("_statistics",),
-    ("_arithmetic",),
+    ("_sharding",),
     ("_reference", "_xla"),
     ("_pallas",),  # its kernels leave forward mode to _xla
     ("_faster",),
@@ -36,6 +32,16 @@ ORDER = (
     ("convert",),
 )
 ROW = {name: row for row, names in enumerate(ORDER) for name in names}
+
+# The same inside the XLA implementation, where no platform knows another.
+ORDER_OF_XLA = (
+    ("_arithmetic",),
+    ("_cpu_sums", "_devices", "_gpu_rows", "_pilot"),
+    ("_gpu_sums", "_moments"),
+    ("_cpu", "_gpu", "_plain", "_tpu"),
+    ("_op",),
+)
+ROW_OF_XLA = {name: row for row, names in enumerate(ORDER_OF_XLA) for name in names}
 
 # numpy and jaxlib come with jax, which is built on them.
 FOREIGN = {"flax", "jax", "jaxlib", "numpy"}
@@ -89,6 +95,12 @@ def _part(module: str) -> str:
     return module.split(".")[1]
 
 
+def _of_xla(module: str) -> str | None:
+    """The name of a module of the XLA implementation in it, None for all others."""
+    package, _, name = module.removeprefix("flax_gn.").partition(".")
+    return name if package == "_xla" and name else None
+
+
 def wrong(module: str, source: str) -> list[str]:
     """The imports of a module of the library that go against the order."""
     refused = []
@@ -99,6 +111,9 @@ def wrong(module: str, source: str) -> list[str]:
             refused.append(other)
         elif top != "flax_gn":
             if top not in FOREIGN | later | sys.stdlib_module_names:
+                refused.append(other)
+        elif _of_xla(other) and _of_xla(module):
+            if ROW_OF_XLA[_of_xla(other)] >= ROW_OF_XLA[_of_xla(module)]:
                 refused.append(other)
         elif _part(other) != _part(module) and (
             ROW[_part(other)] >= ROW[_part(module)]
@@ -111,6 +126,8 @@ def wrong(module: str, source: str) -> list[str]:
 @pytest.mark.parametrize("module", LIBRARY)
 def test_library_imports_only_what_lies_below(module):
     assert _part(module) in ROW, f"give {module} its place in ORDER"
+    inside = _of_xla(module)
+    assert inside in {None, *ROW_OF_XLA}, f"give {module} its place in ORDER_OF_XLA"
     assert not wrong(module, MODULES[module].read_text())
 
 
@@ -119,9 +136,11 @@ def test_library_imports_only_what_lies_below(module):
     [
         ("_problem", "from flax_gn import _xla"),
         ("_problem", "import flax_gn.functional"),
-        ("_problem", "def f():\n    from flax_gn._statistics import moments"),
-        ("_problem", "from ._statistics import moments"),
-        ("_xla", "from flax_gn._reference import group_norm"),
+        ("_problem", "def f():\n    from flax_gn._reference import group_norm"),
+        ("_problem", "from ._xla import forward"),
+        ("_xla._op", "from flax_gn._reference import group_norm"),
+        ("_xla._cpu", "from flax_gn._xla import _gpu"),
+        ("_xla._arithmetic", "from flax_gn._xla._devices import sum_over_devices"),
         ("nnx", "from flax_gn import linen"),
         ("linen", "from flax_gn import group_norm"),
         ("models.resnet", "from flax_gn.convert import choose_groups"),
@@ -139,7 +158,8 @@ def test_a_wrong_import_is_seen(module, source):
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("_xla", "from flax_gn import _statistics\nimport jax, math"),
+        ("_xla._op", "from flax_gn import _sharding\nimport jax, math"),
+        ("_xla._cpu", "from flax_gn._xla import _cpu_sums, _moments"),
         ("convert._nnx", "from flax_gn.convert._groups import choose_groups"),
         ("convert._nnx", "from ._groups import choose_groups"),
         ("models.resnet", "from flax_gn.linen import GroupNorm"),

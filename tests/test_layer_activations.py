@@ -12,9 +12,9 @@ from flax import linen as nn
 from flax import nnx
 
 import flax_gn
-from flax_gn import _xla
 from flax_gn import linen as linen_layers
 from flax_gn import nnx as nnx_layers
+from flax_gn._xla import _op
 from tests.variables import random, randomized
 
 
@@ -228,7 +228,7 @@ def test_plain_functions_are_fused(name):
 
 
 def _compiled() -> int:
-    jitted: Any = _xla._jitted
+    jitted: Any = _op._jitted
     return jitted._cache_size()
 
 

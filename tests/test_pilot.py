@@ -5,12 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flax_gn import _pilot, _problem
+from flax_gn import _problem
+from flax_gn._xla import _pilot, _tpu
 
 WAYS = {
-    "slices": _pilot._sliced,
-    "apart": _pilot._apart,
-    "rows": lambda problem, x: _pilot._from_rows(problem, x, _longest(problem, x)),
+    "slices": _pilot.sliced,
+    "apart": _tpu._apart,
+    "rows": lambda problem, x: _tpu._from_rows(problem, x, _longest(problem, x)),
     "gather": _pilot._gathered,
 }
 SHAPES = {
@@ -77,4 +78,4 @@ def test_other_values_do_not_reach_them(way):
 )
 def test_which_axis_a_tpu_lays_out_fastest(shape, axis):
     problem, _ = _problem.canonicalise(jnp.zeros((2,) * len(shape)), None, None, 2)
-    assert _pilot._spatial_minor(problem, shape) == axis
+    assert _tpu._spatial_minor(problem, shape) == axis

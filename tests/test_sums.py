@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flax_gn import _fold, _sums
+from flax_gn._xla import _arithmetic, _cpu_sums, _gpu_rows, _gpu_sums
 from tests import cases
 
 SHAPES = [
@@ -22,12 +22,11 @@ SHAPES = [
 
 
 def _gpu(axes, a, b):
-    both = _sums.complex_sum(axes, jax.lax.complex(a, b))
-    return jnp.real(both), jnp.imag(both)
+    return _gpu_sums.channel_sums(axes, a, b)
 
 
 def _cpu(axes, a, b):
-    return _sums.added_sums(axes, lambda a, b: (a, b), a, b)
+    return _cpu_sums.added_sums(axes, lambda a, b: (a, b), a, b)
 
 
 FORMS = {"gpu": _gpu, "cpu": _cpu}
@@ -35,7 +34,7 @@ FORMS = {"gpu": _gpu, "cpu": _cpu}
 
 @pytest.fixture(autouse=True)
 def _small_arrays_in_parts_too(monkeypatch):
-    monkeypatch.setattr(_sums, "_LEFT", 0)
+    monkeypatch.setattr(_cpu_sums, "_LEFT", 0)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -69,7 +68,7 @@ def test_one_sum_does_not_spoil_the_other(shape, bad, form):
 
 
 def test_what_is_left_is_left_to_xla(monkeypatch):
-    monkeypatch.setattr(_sums, "_LEFT", 1000)
+    monkeypatch.setattr(_cpu_sums, "_LEFT", 1000)
     x = np.random.default_rng(4).integers(-9, 9, (2, 40, 40, 3)).astype(np.float32)
     traced = jax.make_jaxpr(lambda x: _cpu((1, 2), x, x))(x)
     summed = [e for e in traced.jaxpr.eqns if e.primitive.name == "reduce_sum"]
@@ -85,23 +84,22 @@ def test_small_arrays_take_part_in_every_part():
     def of_element(x, small):
         return x - small, x * small
 
-    sums = jax.jit(lambda *arrays: _sums.added_sums((1, 2), of_element, *arrays))
+    sums = jax.jit(lambda *arrays: _cpu_sums.added_sums((1, 2), of_element, *arrays))
     for value, total in zip(of_element(x, small), sums(x, small), strict=True):
         np.testing.assert_array_equal(total, value.sum((1, 2), keepdims=True))
 
 
-@pytest.mark.parametrize("groups", [None, 2])
-def test_derivatives_are_those_of_plain_sums(groups):
+@pytest.mark.parametrize("form", FORMS)
+def test_derivatives_are_those_of_plain_sums(form):
     x, dx = np.random.default_rng(3).standard_normal((2, 2, 20, 30, 4)).astype("f4")
 
-    def of_element(x):
-        return x, jnp.square(x)
-
     def ours(x):
-        return _sums.sums((1, 2), groups, of_element, x)
+        return FORMS[form]((1, 2), x, jnp.square(x))
 
     def plain(x):
-        return _sums._plain((1, 2), groups, of_element, x)
+        return tuple(
+            _arithmetic.spatial_sum((1, 2), value) for value in (x, jnp.square(x))
+        )
 
     found = jax.jit(lambda x, dx: jax.jvp(ours, (x,), (dx,)))(x, dx)
     expected = jax.jvp(plain, (x,), (dx,))
@@ -115,9 +113,9 @@ def test_derivatives_are_those_of_plain_sums(groups):
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 30, 60, 64, 128, 129])
 def test_sum_over_the_channels_of_a_group(size):
     values = np.random.default_rng(2).integers(-9, 9, (2, 3, size)).astype(np.float32)
-    added = _fold._added(jnp.asarray(values))
+    added = _gpu_rows.sum_last(jnp.asarray(values), size)
     np.testing.assert_array_equal(added, values.sum(-1))
-    np.testing.assert_array_equal(_fold.sum_last(jnp.asarray(values)), added)
+    np.testing.assert_array_equal(_gpu_rows.sum_last(jnp.asarray(values)), added)
 
 
 @pytest.mark.parametrize(
@@ -142,4 +140,4 @@ def test_parts(shape, dtype, split):
     sizes = shape[1:-1]
     size = jnp.dtype(dtype).itemsize
     strides = [size * math.prod(shape[axis + 2 :]) for axis in range(len(sizes))]
-    assert _sums._parts(sizes, tuple(strides)) == split
+    assert _cpu_sums._parts(sizes, tuple(strides)) == split

@@ -3,8 +3,8 @@
     JAX_PLATFORMS=cpu python -m experiments.decisions.cpu_sums \
         > experiments/decisions/cpu_sums.md
 
-times group norm as it is; with `flax_gn._sums` leaving each sum to XLA; and without
-the barriers of `flax_gn._fusion`, which XLA needs to keep passes over memory apart. All
+times group norm as it is; leaving each sum to XLA, unlike `flax_gn._xla._cpu_sums`; and
+without the barriers of `flax_gn._xla._cpu`, which keep passes over memory apart. All
 three run in turns within each round. Takes three minutes.
 """
 
@@ -23,13 +23,13 @@ from experiments.benchmark.__main__ import QUICK_LAYERS
 # By the name of the variant, what takes the place of what.
 _WITHOUT: dict[str, dict[str, Callable[..., Any]]] = {
     "sums by XLA": {
-        "flax_gn._sums.added_sums": lambda axes, function, *arrays: tuple(
+        "flax_gn._xla._cpu_sums.added_sums": lambda axes, function, *arrays: tuple(
             jax.numpy.sum(value, axes, keepdims=True) for value in function(*arrays)
         )
     },
     "no barriers": {
-        "flax_gn._fusion.next_pass": lambda _, *both: both,
-        "flax_gn._fusion.stored": lambda _axes, _x, same, **_always: same,
+        "flax_gn._xla._cpu._next_pass": lambda *both: both,
+        "flax_gn._xla._cpu.stored": lambda _problem, _x, same, **_: same,
     },
 }
 

@@ -52,7 +52,7 @@ def summing(*, rows: bool, block: int | None = None) -> Iterator[None]:
     jax.clear_caches()
     with contextlib.ExitStack() as patches:
         for name, value in values.items():
-            patch = mock.patch(f"flax_gn._rows.{name}", return_value=value)
+            patch = mock.patch(f"flax_gn._xla._gpu_rows.{name}", return_value=value)
             patches.enter_context(patch)
         yield
     jax.clear_caches()

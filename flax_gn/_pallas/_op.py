@@ -16,21 +16,12 @@ import jax
 import jax.numpy as jnp
 from jax import export
 
-from flax_gn import (
-    _arithmetic,
-    _fold,
-    _pilot,
-    _sharding,
-    _statistics,
-    _target,
-    _xla,
-)
-from flax_gn._arithmetic import Saved
+from flax_gn import _sharding, _target, _xla
 from flax_gn._call import jvp_of_moving, linear_call
 from flax_gn._pallas import _platform
 from flax_gn._problem import Operands, Problem
-from flax_gn._statistics import Moments
 from flax_gn._words import said
+from flax_gn._xla import Moments, Saved
 
 _DTYPES = (jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16))
 
@@ -197,7 +188,7 @@ def _forward(kernels, problem, x, gamma, beta):
     n, c = _samples(problem, x), x.shape[-1]
     moments = None
     if problem.axis_name is None:
-        pilot = _pilot.ninther(problem, x).astype(jnp.float32)
+        pilot = _xla.pilot(problem, x).astype(jnp.float32)
     else:
         moments = _moments(kernels, problem, x)
         pilot = moments.pilot
@@ -225,7 +216,7 @@ def _forward(kernels, problem, x, gamma, beta):
 def _forward_jvp(kernels, problem, primals, tangents):
     y, moments = forward(kernels, problem, *primals)
     dy = _tangent(kernels, problem, primals, moments, tangents)
-    d_moments = _statistics.tangent(problem, primals[0], None, moments, tangents[0])
+    d_moments = _xla.moments_tangent(problem, primals[0], None, moments, tangents[0])
     return (y, moments), (dy, d_moments)
 
 
@@ -238,20 +229,20 @@ def _moments(kernels, problem, x):
 def _moments_by_kernel(kernels, problem, x):
     n, c = _samples(problem, x), x.shape[-1]
     tiles, run = _kernel(kernels, problem, x, (x.dtype,), keep=False)
-    pilot = _pilot.ninther(problem, x).astype(jnp.float32)
+    pilot = _xla.pilot(problem, x).astype(jnp.float32)
     coefficients = jnp.stack([_rows(pilot, n, c)] * 3, 1)
     statistics = run(kernels.statistics, x.reshape(tiles.shape), coefficients)
     moments = _moments_of(problem, x, pilot, statistics)
     if problem.axis_name is None:
         return moments
-    return _statistics.merge_over_devices(problem, moments)
+    return _xla.merge_over_devices(problem, moments)
 
 
 @_moments.defjvp
 def _moments_jvp(kernels, problem, primals, tangents):
     (x,), (dx,) = primals, tangents
     value = _moments(kernels, problem, x)
-    return value, _statistics.tangent(problem, x, None, value, dx)
+    return value, _xla.moments_tangent(problem, x, None, value, dx)
 
 
 def _moments_of(problem, x, pilot, statistics):
@@ -290,7 +281,7 @@ def _backward(kernels, problem, saved, dy):
     dtypes, keep = (x.dtype, dy.dtype, x.dtype), problem.axis_name is None
     tiles, run = _kernel(kernels, problem, x, dtypes, keep=keep)
     pilot, rstd, offset = (
-        _rows(v, n, c) for v in _arithmetic.group_coefficients(problem, saved)
+        _rows(v, n, c) for v in _xla.group_coefficients(problem, saved)
     )
     gamma = _parameter_rows(problem, x, saved.gamma, 1)
     beta = _parameter_rows(problem, x, saved.beta, 0)
@@ -306,8 +297,8 @@ def _backward(kernels, problem, saved, dy):
     sum_dz, sum_dz_x_hat = (totals[:, i].reshape(shape) for i in range(2))
     return (
         dx.reshape(x.shape),
-        _arithmetic.sum_to(saved.gamma, sum_dz_x_hat),
-        _arithmetic.sum_to(saved.beta, sum_dz),
+        _xla.sum_to(saved.gamma, sum_dz_x_hat),
+        _xla.sum_to(saved.beta, sum_dz),
     )
 
 
@@ -315,8 +306,11 @@ def _means(problem, saved, totals):
     """Over groups that devices share, of rows of sums, and as rows again."""
     n, _, c = totals.shape
     shape = _per_sample_shape(problem, saved.x)
-    local = _fold.fold(problem.groups, *(totals[:, i].reshape(shape) for i in range(2)))
-    sums = _statistics.sum_over_devices(problem, local)
+    local = (
+        _xla.sum_per_group(problem.groups, totals[:, i].reshape(shape))
+        for i in range(2)
+    )
+    sums = _xla.sum_over_devices(problem, tuple(local))
     return jnp.stack([_rows(s / saved.moments.number, n, c) for s in sums], 1)
 
 
@@ -365,7 +359,7 @@ def _group_values(problem, x) -> int:
 
 def _rows(per_group, n, c) -> jax.Array:
     """(*kept, 1, ..., G) to (N, C)."""
-    return _statistics.to_channels(per_group, c).reshape(n, c)
+    return _xla.to_channels(per_group, c).reshape(n, c)
 
 
 def _per_sample_shape(problem, x) -> tuple[int, ...]:

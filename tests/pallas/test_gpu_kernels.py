@@ -10,9 +10,9 @@ import pytest
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from flax_gn import _problem, group_norm
-from flax_gn._arithmetic import Saved
 from flax_gn._pallas import _op, gpu
 from flax_gn._pallas._gpu import tiles as cuts
+from flax_gn._xla import Saved
 from tests import check
 from tests.cases import inputs
 from tests.pallas.cases import WAYS_ON_GPU, named, on_simulated_gpu

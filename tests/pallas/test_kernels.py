@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import pytest
 
 from flax_gn import _problem
-from flax_gn._arithmetic import Saved
 from flax_gn._pallas import _op, tpu
+from flax_gn._xla import Saved
 from tests import check
 from tests.cases import inputs
 from tests.pallas.cases import WAYS, named, on_simulated_memory

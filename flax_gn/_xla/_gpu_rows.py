@@ -11,9 +11,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
-from flax_gn import _fold
 from flax_gn._problem import is_known
+from flax_gn._xla._arithmetic import sum_per_group, tree_sum
 
 # Positions up to which rows are summed: with 16 to 4096 of them a forward pass takes up
 # to a quarter less on an H100 (docs/decisions.md). With 16384 of a single sample the
@@ -28,8 +29,12 @@ _PARTS, _ROW_BYTES, _ENOUGH_ROWS = 16, 400, 1024
 # does not divide them. A sum for less than 8 channels weighs as much as one for each.
 _WARP, _SHORTEST = 32, 8
 
-# Rows that are added in the kernel that uses the sum; more are summed in their own.
-_MOST_ADDED = 16
+# Channels of a group that are added one by one in the kernel that uses the sum. To sum
+# more takes less time with a kernel more; a forward pass has no kernel to spare.
+_MOST_ADDED = 128
+
+# Sums of rows that are; more are summed in their own kernel.
+_MOST_ROWS_ADDED = 16
 
 # Bytes of positions in a channel of x up to which the backward pass too sums rows. It
 # has to sum dz per channel besides; with more positions that took longer.
@@ -40,6 +45,17 @@ _FEW_BYTES = 256
 # blocks XLA does not form the sums in the pass that writes dx, and with less than a
 # warp of values it writes more; experiments/decisions/few_positions.py.
 _MOST_SAMPLES, _MANY_SUMS, _MOST_VALUES, _FEWEST_SUMS = 16, 8192, 128, 2048
+
+
+def sum_last(value: jax.Array, most: int = _MOST_ADDED) -> jax.Array:
+    """Sum over the last axis, a short one: up to ``most`` are added one by one.
+
+    XLA gives a reduction a kernel of its own.
+    """
+    if value.shape[-1] > most:
+        return lax.reduce_sum(value, [value.ndim - 1])
+    parts = lax.split(value, (1,) * value.shape[-1], value.ndim - 1)
+    return lax.squeeze(tree_sum(parts), [value.ndim - 1])
 
 
 def number(axes: Sequence[int], groups: int, x: Any) -> int | None:
@@ -76,10 +92,10 @@ def sums(
     rows: int,
     axes: Sequence[int],
     groups: int,
-    function: Callable[..., _fold.Formed],
+    function: Callable[..., tuple[jax.Array, jax.Array]],
     *arrays: Any,
-) -> _fold.Formed:
-    """`_sums.sums` by way of ``rows`` sums per group, a `number`.
+) -> tuple[jax.Array, jax.Array]:
+    """`_gpu_sums.group_sums` by way of ``rows`` sums per group, a `number`.
 
     Each part is formed from slices of the arrays: XLA stores what several users take
     slices of, if it costs more than some additions.
@@ -92,7 +108,9 @@ def sums(
     def flat(array):
         first, last = array.shape[:kept], array.shape[-1]
         if math.prod(array.shape[kept:-1]) != 1:
-            array = jnp.broadcast_to(array, (*first, *spatial, last))
+            array = lax.broadcast_in_dim(
+                array, (*first, *spatial, last), range(array.ndim)
+            )
         return array.reshape(*first, -1, last)
 
     def part(start):
@@ -101,21 +119,21 @@ def sums(
         def of(array):
             if array.shape[kept] == 1:
                 return array
-            return jax.lax.slice_in_dim(array, start, end, axis=kept)
+            return lax.slice_in_dim(array, start, end, axis=kept)
 
-        both = jax.lax.complex(*function(*jax.tree.map(of, flattened)))
+        both = lax.complex(*function(*jax.tree.map(of, flattened)))
         missing = rows - both.shape[kept]
         return jnp.pad(both, [(0, missing * (i == kept)) for i in range(both.ndim)])
 
     flattened = jax.tree.map(flat, arrays)
     # Traced for one part.
     function = jax.jit(function, inline=True)
-    parts = _fold.tree_sum([part(start) for start in range(0, positions, rows)])
-    of_rows = jnp.sum(_fold.split(groups, parts), -1)
-    of_rows = jnp.moveaxis(jax.lax.optimization_barrier(of_rows), kept, -1)
-    total = _fold.sum_last(of_rows, _MOST_ADDED)
-    total = jnp.expand_dims(total, range(kept, x.ndim - 1))
-    return jnp.real(total), jnp.imag(total)
+    parts = tree_sum([part(start) for start in range(0, positions, rows)])
+    of_rows = lax.optimization_barrier(sum_per_group(groups, parts))
+    of_rows = jnp.moveaxis(of_rows, kept, -1)
+    total = sum_last(of_rows, _MOST_ROWS_ADDED)
+    total = lax.expand_dims(total, range(kept, x.ndim - 1))
+    return lax.real(total), lax.imag(total)
 
 
 def serve_backward(axes: Sequence[int], groups: int, x: jax.Array) -> bool:
@@ -137,7 +155,7 @@ def over_samples(both: jax.Array) -> jax.Array:
     size = _samples_in_block(both.shape)
     blocks = both.reshape(samples // size, size, *rest, channels)
     sums = jnp.sum(blocks, tuple(range(1, blocks.ndim - 1)))
-    sums = jax.lax.optimization_barrier(sums)
+    sums = lax.optimization_barrier(sums)
     if sums.shape[0] == 1:
         # XLA takes the real and the imaginary part of a sum in one kernel.
         sums = jnp.pad(sums, [(0, 1), (0, 0)])

@@ -1,0 +1,158 @@
+"""Sums over positions on a CPU, of two values at once, by adding parts of arrays.
+
+XLA gives each sum a pass of its own, and is slow at sums of what is computed from an
+array rather than of the array. It is good at loops over elements. So parts of the array
+are added to each other element by element, both values as one complex number, until
+little is left: one pass for both sums (docs/performance.md).
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from flax_gn._problem import Problem, is_known
+from flax_gn._target import target
+from flax_gn._xla import _arithmetic
+from flax_gn._xla._arithmetic import to_groups, tree_sum
+
+# Parts of an array that are added in one loop: with fewer, more is written and read
+# again. Parts whose distance is a multiple of the page are kept in the same places of a
+# CPU's first cache, which has room for 8 of them: 16 took twice the time of 8.
+_MANY, _PAGE, _WAYS = 16, 4096, 8
+
+# Numbers that are left to XLA's own sums: more loops would take longer to compile than
+# they save.
+_LEFT = 1 << 14
+
+Both = tuple[jax.Array, jax.Array]
+
+
+def spatial_sum(axes, value: jax.Array) -> jax.Array:
+    """Sum over the reduced axes, per channel: (*kept, 1, ..., C).
+
+    The barrier keeps XLA from merging this sum with a later one over samples or
+    channels, after which two sums would no longer share one read.
+    """
+    return lax.optimization_barrier(_arithmetic.spatial_sum(axes, value))
+
+
+def group_sum(problem: Problem, value: jax.Array) -> jax.Array:
+    """Sum over the reduced axes and the channels of each group: (*kept, 1, ..., G)."""
+    total = spatial_sum(problem.reduced, value)
+    return _arithmetic.sum_per_group(problem.groups, total)
+
+
+def channel_sums(problem: Problem, function: Callable[..., Both], *arrays: Any) -> Both:
+    """Sums over the reduced axes of two values, per channel: (*kept, 1, ..., C).
+
+    Args:
+      problem: what to normalise.
+      function: forms both of ``arrays``, element by element.
+      *arrays: pytrees of arrays that broadcast to one shape.
+    """
+    axes = problem.reduced
+    inner = _shape(arrays)[min(axes, default=0) :]
+    # Parts of an array that devices share would have to change devices.
+    if is_known(*inner) and 0 not in inner and not target().split:
+        return added_sums(axes, function, *arrays)
+    again = lax.optimization_barrier(arrays)
+    a, b = function(*arrays)[0], function(*again)[1]
+    return spatial_sum(axes, a), spatial_sum(axes, b)
+
+
+def fold(groups: int, a: jax.Array, b: jax.Array) -> Both:
+    """Sums over the channels of each group, (..., C) to (..., G); small, so as one."""
+    # An all-reduce of complex numbers is not to be had everywhere.
+    if target().split:
+        a, b = (_arithmetic.sum_per_group(groups, value) for value in (a, b))
+        return a, b
+    both = lax.reduce_sum(to_groups(groups, lax.complex(a, b)), [a.ndim])
+    return lax.real(both), lax.imag(both)
+
+
+def added_sums(axes, function: Callable[..., Both], *arrays: Any) -> Both:
+    """`spatial_sum` of two values that are formed of each element."""
+
+    def both(*arrays):
+        return lax.complex(*function(*arrays))
+
+    total = _added_parts(axes, both, arrays)
+    return lax.real(total), lax.imag(total)
+
+
+def _added_parts(axes, function, arrays):
+    """The sum of ``function(*arrays)`` over axes, by adding parts along one of them."""
+    shape = _shape(arrays)
+    if is_known(*shape) and math.prod(shape) <= _LEFT:
+        # Complex numbers would be summed one after the other, and lose half a digit.
+        both = function(*arrays)
+        parts = lax.optimization_barrier((lax.real(both), lax.imag(both)))
+        return lax.complex(*(_arithmetic.spatial_sum(axes, part) for part in parts))
+    whole = [array for array in jax.tree.leaves(arrays) if array.shape == shape]
+    itemsize = max(array.dtype.itemsize for array in whole)
+    axis, number = _parts(
+        tuple(shape[axis] for axis in axes),
+        tuple(itemsize * math.prod(shape[axis + 1 :]) for axis in axes),
+    )
+    if number == 1:
+        return function(*arrays)
+    axis = axes[axis]
+    size = shape[axis] // number
+
+    def part(start, size):
+        def of(array):
+            if array.shape[axis] == 1:
+                return array
+            return lax.slice_in_dim(array, start, start + size, axis=axis)
+
+        return jax.tree.map(of, arrays)
+
+    # Traced for one part.
+    function = jax.jit(function, inline=True)
+    first = tree_sum([function(*part(i * size, size)) for i in range(number)])
+    total = _added_parts(axes, lambda same: same, lax.optimization_barrier([first]))
+    rest = shape[axis] % number
+    if rest:
+        total += _added_parts(axes, function, part(number * size, rest))
+    return total
+
+
+@functools.cache
+def _parts(sizes: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, int]:
+    """Which of the axes to split, and into how many parts; 1 if nothing is left to add.
+
+    Whole numbers of parts, as many as may be; else as many, and a rest. The outermost
+    axis that has enough of them, where parts are longest.
+
+    Args:
+      sizes: of the axes.
+      strides: bytes from one element to the next along each.
+    """
+
+    def fits(axis, number):
+        distance = sizes[axis] // number * strides[axis]
+        return number <= _WAYS * (_PAGE // math.gcd(distance, _PAGE))
+
+    def number(axis):
+        most = min(sizes[axis], _MANY)
+        whole = [n for n in range(1, most + 1) if sizes[axis] % n == 0]
+        best = max(n for n in whole if fits(axis, n))
+        return best if best > _WAYS // 2 or best == sizes[axis] else min(most, _WAYS)
+
+    def order(axis):
+        parts = number(axis)
+        return sizes[axis] > 1, sizes[axis] % parts == 0, min(parts, _WAYS)
+
+    if not sizes:
+        return 0, 1
+    axis = max(range(len(sizes)), key=order)
+    return axis, number(axis)
+
+
+def _shape(arrays) -> tuple[Any, ...]:
+    return jnp.broadcast_shapes(*(array.shape for array in jax.tree.leaves(arrays)))
