@@ -2,7 +2,7 @@
 
 python -m experiments
 python -m experiments NAME [options]
-python -m experiments search NAME
+python -m experiments search NAME [--pilot]
 python -m experiments paper --minutes 9
 python -m experiments report
 """

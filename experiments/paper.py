@@ -178,11 +178,16 @@ def run(
         epochs = fitting(configs(1), task, left)
     planned = configs(epochs)
     record = session.train(
-        options, planned, task, keep=write, until=lambda: time.monotonic() > deadline
+        options, planned, task, keep=write, until=lambda: over(deadline)
     )
     write(record)
     print(f"{part.name}: {len(record['runs'])} of {len(planned)} runs", flush=True)
     return record
+
+
+def over(deadline: float) -> bool:
+    """Whether the time is spent, by `time.monotonic`."""
+    return time.monotonic() > deadline
 
 
 def fitting(configs: Sequence[Any], task: Callable[[Any], Any], seconds: float) -> int:

@@ -1,6 +1,6 @@
 """Shows that the tests see a mistake: puts one in, and waits for a test to fail.
 
-Each mutation changes one line of a copy of the library and runs the tests that should
+Each mutation changes one line of a copy of the checkout and runs the tests that should
 mind. It is run by hand, for it takes minutes, when tests or library have changed much:
 
     python -m tests.mutations [part of a name ...]
@@ -23,7 +23,7 @@ class Mutation:
 
     Attributes:
       name: what is wrong then.
-      module: file under flax_gn/.
+      module: file under flax_gn/, or under experiments/ where it says so.
       old: text that occurs there once.
       new: what stands there instead.
       tests: arguments of pytest, the tests that should fail.
@@ -41,6 +41,9 @@ VALUES, GRAD, DEVICES = "test_values.py", "test_grad.py", "test_pmap_shard_map.p
 LIKE_FLAX = "test_drop_in.py"
 EVERYWHERE = "test_convert_everywhere.py"
 NORMS = "test_convert_norms.py"
+LAB = "experiments/lab/"
+RESULTS, SEARCH = f"{LAB}test_results.py", f"{LAB}test_search.py"
+PILOT, PAPER = f"{LAB}test_pilot.py", f"{LAB}test_paper.py"
 
 MUTATIONS = (
     Mutation(
@@ -507,18 +510,159 @@ MUTATIONS = (
         "if missing or wrong:",
         (TRAINED, "-k", "head_can_be_left_out"),
     ),
+    Mutation(
+        "one standard error that decides",
+        "experiments/lab/results.py",
+        "ERRORS = 2.0",
+        "ERRORS = 1.0",
+        (RESULTS, "-k", "exceeds"),
+    ),
+    Mutation(
+        "the spread of seeds in the place of their pairs'",
+        "experiments/lab/results.py",
+        "error = statistics.stdev(found.values)",
+        "error = statistics.stdev(a.values)",
+        (RESULTS, "-k", "exceeds"),
+    ),
+    Mutation(
+        "a margin that is not asked for",
+        "experiments/lab/results.py",
+        "return Ruling.of(found.mean > by)",
+        "return Ruling.of(found.mean > 0)",
+        (RESULTS, "-k", "exceeds"),
+    ),
+    Mutation(
+        "an undecided claim that hides one that failed",
+        "experiments/lab/experiment.py",
+        "for ruling in (Ruling.FAILED, Ruling.UNDECIDED):",
+        "for ruling in (Ruling.UNDECIDED, Ruling.FAILED):",
+        (RESULTS, "-k", "both_claims"),
+    ),
+    Mutation(
+        "the worst rate of a search",
+        "experiments/lab/search.py",
+        'return min(tried, key=lambda row: row["error"])',
+        'return max(tried, key=lambda row: row["error"])',
+        (SEARCH, "-k", "alike"),
+    ),
+    Mutation(
+        "a search that trains on what judges it",
+        "experiments/lab/search.py",
+        "held, kept = order[:HELD_OUT], order[HELD_OUT:]",
+        "held, kept = order[:HELD_OUT], order[-HELD_OUT:]",
+        (SEARCH, "-k", "does_not_train_on"),
+    ),
+    Mutation(
+        "a search that is not resumed",
+        "experiments/lab/search.py",
+        "if args.resume and out.exists()",
+        "if not args.resume and out.exists()",
+        (SEARCH, "-k", "resumed"),
+    ),
+    Mutation(
+        "a search that does not keep the order",
+        "experiments/lab/search.py",
+        'found.sort(key=lambda row: asked.index(row["config"]))',
+        "found.reverse",
+        (SEARCH, "-k", "resumed"),
+    ),
+    Mutation(
+        "a pilot at a rate of its own",
+        "experiments/lab/search.py",
+        "of.rated or norm",
+        "norm or of.rated",
+        (SEARCH, "-k", "takes_the_searched"),
+    ),
+    Mutation(
+        "a low precision that is sought",
+        "experiments/lab/search.py",
+        'else 1 - epoch["test_ap"]',
+        'else epoch["test_ap"]',
+        (SEARCH, "-k", "least_where"),
+    ),
+    Mutation(
+        "a search for finetuning that has seen what judges it",
+        "experiments/finetune/trial.py",
+        "dataset = search.images()",
+        'dataset = search.data.load("")',
+        (SEARCH, "-k", "finetuning"),
+    ),
+    Mutation(
+        "a search that looks at the strip of the record",
+        "experiments/detection/trial.py",
+        "test=Held(tiles.grid(held, of.shape)),",
+        "test=sites.test,",
+        (SEARCH, "-k", "strip"),
+    ),
+    Mutation(
+        "a curve that is flat where it pauses",
+        "experiments/lab/pilot.py",
+        "            break\n",
+        "            continue\n",
+        (PILOT, "-k", "sentence"),
+    ),
+    Mutation(
+        "a curve that is called flat while it falls",
+        "experiments/lab/pilot.py",
+        "errors[place] - errors[place + 1] >= FLAT",
+        "errors[place + 1] - errors[place] >= FLAT",
+        (PILOT, "-k", "sentence"),
+    ),
+    Mutation(
+        "short runs that are called settled",
+        "experiments/lab/pilot.py",
+        "if steps >= start else",
+        "if steps <= start else",
+        (PILOT, "-k", "sentence"),
+    ),
+    Mutation(
+        "a pilot held against the runs of another norm",
+        "experiments/lab/pilot.py",
+        'alike = ("norm", "network", "batch")',
+        'alike = ("network", "batch")',
+        (PILOT, "-k", "of_the_same"),
+    ),
+    Mutation(
+        "a second seed before every cell has one",
+        "experiments/paper.py",
+        "return sorted(made, key=lambda config: config.seed)",
+        "return made",
+        (PAPER, "-k", "other_parts"),
+    ),
+    Mutation(
+        "runs on an accelerator that do not stop in time",
+        "experiments/paper.py",
+        "until=lambda: over(deadline)",
+        "until=lambda: False",
+        (PAPER, "-k", "not_reached"),
+    ),
+    Mutation(
+        "runs on an accelerator that begin anew",
+        "experiments/paper.py",
+        "resume=args.resume and",
+        "resume=False and",
+        (PAPER, "-k", "other_parts and norms"),
+    ),
+    Mutation(
+        "epochs that do not fit into the time",
+        "experiments/paper.py",
+        "return min(MOST_EPOCHS, max(1, epochs))",
+        "return MOST_EPOCHS",
+        (PAPER, "-k", "time_decides"),
+    ),
 )
 
 
 def is_seen(mutation: Mutation, checkout: pathlib.Path) -> bool:
     """Whether a test fails once the mutation is in the checkout, which it leaves."""
-    path = checkout / "flax_gn" / mutation.module
+    inside = "" if mutation.module.startswith("experiments/") else "flax_gn"
+    path = checkout / inside / mutation.module
     source = path.read_text()
     if source.count(mutation.old) != 1:
         raise SystemExit(
             f"mutations: {mutation.name!r} must change a text that occurs once in "
             f"{mutation.module}; it occurs {source.count(mutation.old)} times. The "
-            "library has moved on: bring the mutation up to date."
+            "code has moved on: bring the mutation up to date."
         )
     path.write_text(source.replace(mutation.old, mutation.new))
     first, *rest = mutation.tests
@@ -545,7 +689,7 @@ def main() -> None:
     survivors = []
     with tempfile.TemporaryDirectory() as folder:
         checkout = pathlib.Path(folder) / "checkout"
-        ignored = shutil.ignore_patterns("__pycache__", ".*", "results", "*_subset.npz")
+        ignored = shutil.ignore_patterns("__pycache__", ".*", "*.png", "*_subset.npz")
         shutil.copytree(ROOT, checkout, ignore=ignored)
         for mutation in chosen:
             seen = is_seen(mutation, checkout)

@@ -4,6 +4,7 @@ import base64
 import functools
 import io
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ import numpy as np
 from experiments import lab
 from experiments.detection import recipe, report
 from experiments.detection.pretraining import Pretraining
+from experiments.detection.sets import Set, Sites
 from experiments.detection.task import Detection
-from experiments.lab import session
+from experiments.lab import Size, session
 from experiments.training import Config, Program
 from experiments.training.program import State
 
@@ -42,25 +44,9 @@ def run(options: lab.Options) -> lab.Record:
         raise lab.RefusalError(str(error)) from error
     for sentence in sites.said:
         print(sentence)
-    detection = functools.partial(
-        Detection,
-        test=sites.test,
-        shape=of.shape,
-        network=of.network,
-        classes=sites.classes,
-        reach=of.reach,
-        candidates=of.candidates,
+    pretraining, task = tasks(
+        of, sites, options.size, options.out / "first", resume=options.resume
     )
-    pretraining = Pretraining(
-        options.out / "first",
-        lambda norm: detection(source=sites.first, norm=norm),
-        lambda norm, seed: recipe.first(of, norm, seed, options.size),
-        resume=options.resume,
-    )
-
-    def task(config: Config) -> Detection:
-        weights = functools.partial(pretraining.weights, recipe.SOURCES[config.norm])
-        return detection(source=sites.second, norm=config.norm, start=weights)
 
     def measure(
         config: Config, program: Program, state: State, folder: pathlib.Path
@@ -97,6 +83,41 @@ def run(options: lab.Options) -> lab.Record:
     }
     record["seconds"] = _seconds(record)
     return session.finish(options.out, record, figure=report.figure, tell=report.table)
+
+
+def tasks(
+    of: Set, sites: Sites, size: Size, folder: pathlib.Path, *, resume: bool
+) -> tuple[Pretraining, Callable[[Config], Detection]]:
+    """What is trained on the first site, and what goes on from there on the second.
+
+    Args:
+      of: the set.
+      sites: read from it.
+      size: of the training on the first site.
+      folder: for that training.
+      resume: whether to take what an earlier session left there.
+    """
+    detection = functools.partial(
+        Detection,
+        test=sites.test,
+        shape=of.shape,
+        network=of.network,
+        classes=sites.classes,
+        reach=of.reach,
+        candidates=of.candidates,
+    )
+    pretraining = Pretraining(
+        folder,
+        lambda norm: detection(source=sites.first, norm=norm),
+        lambda norm, seed: recipe.first(of, norm, seed, size),
+        resume=resume,
+    )
+
+    def second(config: Config) -> Detection:
+        weights = functools.partial(pretraining.weights, recipe.SOURCES[config.norm])
+        return detection(source=sites.second, norm=config.norm, start=weights)
+
+    return pretraining, second
 
 
 def _first(pretraining: Pretraining, norm: str, seed: int, batch: int) -> lab.Record:

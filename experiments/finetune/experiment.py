@@ -9,6 +9,7 @@ import pathlib
 from experiments import lab
 from experiments.finetune import recipe, report
 from experiments.lab import Experiment, Options
+from experiments.small_batch.recipe import DEVICES
 
 PAPER = """
 | COCO, Mask R-CNN, 2 images per GPU | frozen batch norm | group norm |
@@ -30,7 +31,8 @@ network that was trained without discards the scales that its norms were fitted 
 that it begins anew from the kernels' directions.
 
 This record is of the earlier regime: one block a stage, eight devices, so that
-pretraining is 390 steps and fine-tuning 1,250; no pilot shows that either has settled.
+pretraining is 390 steps and fine-tuning 1,250. The pilot is of two blocks a stage and
+two devices, as a run is now.
 """
 
 
@@ -47,25 +49,25 @@ def command() -> lab.Command:
         quick="short epochs, one seed",
         full="five seeds, 60 and 10 epochs: for an accelerator",
         out=pathlib.Path("runs") / "finetune",
+        devices=DEVICES,
     )
 
 
 def work(asked: Options) -> lab.Record:
     """Trains all runs and writes record and figure."""
-    from experiments.finetune.task import Finetuning, save
+    from experiments.finetune.task import CONVOLUTIONS, Finetuning, save
     from experiments.lab import images
-    from experiments.small_batch.recipe import shallow
+    from experiments.small_batch.recipe import network
     from experiments.training import Classification
-    from flax_gn.linen import WSConv
 
     def task(dataset, config):
         if config.network == recipe.PRETRAINING:
-            return Classification(dataset, shallow, config.norm)
+            return Classification(dataset, network, config.norm)
         return Finetuning(
             dataset,
-            shallow,
+            network,
             config.norm,
-            **({"conv": WSConv} if config.network == "ws" else {}),
+            **CONVOLUTIONS[config.network],
             folder=lambda seed: asked.runs / f"{recipe.PRETRAINING}-bn-32-seed{seed}",
         )
 

@@ -1,4 +1,4 @@
-"""The recipe: a batch-norm network of one block a stage, and four ways to go on.
+"""The recipe: the ResNet-14 of `small_batch` with batch norm, and four ways to go on.
 
 It is trained at 32 examples per device. From there it goes on at 2 per device, with
 
@@ -7,10 +7,10 @@ It is trained at 32 examples per device. From there it goes on at 2 per device, 
 - "gn": group norm in its place, by `flax_gn.convert` with the averages folded in;
 - "gn+ws": likewise, and weight standardisation in the convolutions.
 
-One learning rate for all four: an eighth of what batch norm was trained with.
+Each has the learning rate that `experiments.lab.search` found for it.
 """
 
-from experiments.lab import Size, plan
+from experiments.lab import Size, plan, search
 from experiments.small_batch import recipe
 from experiments.training import Config
 
@@ -28,15 +28,15 @@ TITLES = {
     "gn+ws": "group norm, weights standardised",
 }
 PRETRAINING = "pretraining"  # the network's name in the configs before
-RATE = recipe.RATES["bn"] / 8
+RATES = {arm: search.best("finetune", arm) for arm in ARMS}
 
 SIZES = {
-    "default": Size(epochs=2, batches=(2,), seeds=3),
+    "default": Size(epochs=8, batches=(2,), seeds=3),
     "quick": Size(epochs=1, batches=(2,), seeds=1, examples=512),
     "full": Size(epochs=10, batches=(2,), seeds=5),
 }
 # Before that, at 32 examples per device.
-EPOCHS_BEFORE = {"default": 10, "quick": 2, "full": 60}
+EPOCHS_BEFORE = {"default": 20, "quick": 2, "full": 60}
 
 
 def configs(
@@ -63,7 +63,8 @@ def configs(
     runs = plan.configs(("bn",), first, recipe.RATES, networks=(PRETRAINING,), **shared)
     for arm in arms:
         norm, conv = ARMS[arm]
-        runs += plan.configs((norm,), size, {norm: RATE}, networks=(conv,), **shared)
+        rates = {norm: RATES[arm]}
+        runs += plan.configs((norm,), size, rates, networks=(conv,), **shared)
     return runs
 
 

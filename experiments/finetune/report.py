@@ -24,6 +24,8 @@ def caption(record: Record) -> str:
     first = record["runs"][0]
     run = record["runs"][-1]
     trained = results.cells(_part(record, None), lambda _: None)[None]
+    rates = {name: row["rate"] for row in record["runs"] if (name := arm(row))}
+    stated = ", ".join(f"{rate:g} ({TITLES[name]})" for name, rate in rates.items())
     return (
         f"Test error in percent on {record['dataset']}, {results.spread_of(record)}. "
         f"The batch-norm networks were trained for {first['epochs']} epochs at "
@@ -31,7 +33,7 @@ def caption(record: Record) -> str:
         f"%. Before: as they are taken over. After: {run['epochs']} epochs of "
         f"{run['epoch_examples']:,} examples at {run['batch']} per device, the median "
         f"of the last {results.last_epochs(run['epochs'])}; peak learning rate per 256 "
-        f"examples {run['rate']:g} for all."
+        f"examples {stated}."
     )
 
 

@@ -13,8 +13,11 @@ from experiments.training import Classification
 from experiments.training.norms import EPSILON, GROUP_SIZE
 from experiments.training.program import State
 from flax_gn import convert
+from flax_gn.linen import WSConv
 
 FILE = "variables.msgpack"
+# What the network takes beside its norm, by the config's name for the network.
+CONVOLUTIONS: dict[str, dict[str, Any]] = {"plain": {}, "ws": {"conv": WSConv}}
 
 
 def save(folder: pathlib.Path, state: State) -> None:

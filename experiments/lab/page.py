@@ -5,6 +5,7 @@ import pathlib
 import textwrap
 from collections.abc import Iterator, Sequence
 
+from experiments.lab import pilot
 from experiments.lab.experiment import Experiment, Record, Ruling, Verdict
 
 PATH = pathlib.Path(__file__).parents[1] / "README.md"
@@ -30,6 +31,10 @@ be compared is who wins, and what grows when something shrinks. Whether a claim 
 computed from the record by the experiment's `verdicts`: held, did not hold or
 undecided. Differences are taken between runs of the same seed, and their mean decides
 when it is larger than twice its standard error, to one side or to the other.
+
+Where there is a pilot it trained the norm that is slowest to learn at several lengths,
+one seed, with its rate falling to zero at the end of each, and was judged on training
+data that it did not train on (`python -m experiments search NAME --pilot`), in percent.
 """
 
 
@@ -58,6 +63,7 @@ def section(experiment: Experiment, record: Record) -> str:
         f"![{experiment.title}]({picture})",
         "\n".join(_line(verdict) for verdict in experiment.verdicts(record)),
         *_on_an_accelerator(experiment),
+        *_piloted(experiment, record),
         _paragraphs(experiment.notes),
         _wrapped(_source(experiment, record)),
     ]
@@ -73,6 +79,11 @@ def _on_an_accelerator(experiment: Experiment) -> list[str]:
         experiment.table(record),
         _wrapped(experiment.caption(record)),
     ]
+
+
+def _piloted(experiment: Experiment, record: Record) -> list[str]:
+    found = pilot.told(experiment.name, record)
+    return [part for table, sentence in found for part in (table, _wrapped(sentence))]
 
 
 def _summary(done: Sequence[tuple[Experiment, Record]]) -> str:

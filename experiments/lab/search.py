@@ -1,13 +1,15 @@
-"""Learning rates, and how long to train: found on training images that are held out.
+"""Learning rates, and how long to train: found on training data that is held out.
 
     python -m experiments search small_batch
-    python -m experiments search small_batch --norms ln --epochs 4 8 16 32 --rates 0.4 \
-        --out pilot.json
+    python -m experiments search norms --pilot
 
-Every rate of `RATES` trains each norm on 8,000 of the training images, at 32 examples
-per device, and is judged by the error on the other 2,000. Neither the test images nor
-the seed serve the results that are reported. With several numbers of epochs and one
-rate it is a pilot: how the error falls with the length of training.
+Every rate trains each norm on a part of the training data and is judged by the error on
+the rest: for images at 32 examples per device on 8,000 of them, judged by the other
+2,000. Neither the test data nor the seed serve the results that are reported. What is
+trained is what the experiment's module ``trial`` says.
+
+With ``--pilot`` it trains the experiment's slowest norm at one rate and several
+lengths: how the error falls with the length of training (`experiments.lab.pilot`).
 """
 
 import argparse
@@ -18,12 +20,15 @@ import pathlib
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from experiments import data
+from experiments.lab import pilot
 from experiments.lab.results import last_epochs
+from experiments.training.config import Config, epoch_examples
+from experiments.training.program import Task
 
 RATES = (0.1, 0.2, 0.4, 0.8, 1.6)  # per 256 examples
 BATCH = 32
@@ -32,11 +37,49 @@ EPOCHS = 8
 SEED = 100
 HELD_OUT = 2_000
 _FOLDER = pathlib.Path(__file__).parents[1]
-# By experiment: its module and the network in it, and the norms that are searched.
-SEARCHED: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "small_batch": ("network", ("bn", "gn", "ln", "in")),
-    "groups": ("network", ("groups32",)),
+
+
+@dataclasses.dataclass(frozen=True)
+class Searched:
+    """What is searched for an experiment.
+
+    Attributes:
+      norms: by the names that the experiment's ``trial`` takes.
+      rates: that are tried.
+      epochs: of each.
+      devices: into which a CPU is cut.
+    """
+
+    norms: tuple[str, ...]
+    rates: tuple[float, ...] = RATES
+    epochs: int = EPOCHS
+    devices: int = DEVICES
+
+
+SEARCHED: Mapping[str, Searched] = {
+    "small_batch": Searched(("bn", "gn", "ln", "in")),
+    "norms": Searched(
+        ("bn", "ln", "in", "gn"), rates=(0.2, 0.4, 0.8, 1.6, 3.2), devices=1
+    ),
+    "groups": Searched(("groups32",), devices=1),
+    "finetune": Searched(
+        ("bn", "frozen", "gn", "gn+ws"),
+        rates=(0.025, 0.05, 0.1, 0.2, 0.4, 0.8),
+        epochs=4,
+    ),
 }
+
+
+class Trial(NamedTuple):
+    """What a search trains.
+
+    Attributes:
+      task: tested on what is held out of the training data.
+      config: of which the search replaces the rate and the epochs.
+    """
+
+    task: Task
+    config: Config
 
 
 def path(experiment: str, norm: str) -> pathlib.Path:
@@ -46,7 +89,7 @@ def path(experiment: str, norm: str) -> pathlib.Path:
 
 def best(experiment: str, norm: str) -> float:
     """The rate with the least error in the committed search."""
-    tried = json.loads(path(experiment, norm).read_text())["results"]
+    tried = _rows(path(experiment, norm))
     return min(tried, key=lambda row: row["error"])["config"]["rate"]
 
 
@@ -63,75 +106,135 @@ def split(dataset: data.Dataset) -> data.Dataset:
     )
 
 
+def images() -> data.Dataset:
+    """The images that ship with the package, `split`."""
+    return split(data.load("fashion-mnist-subset"))
+
+
+def on_images(network: Callable[..., Any], norm: str, *, name: str = "") -> Trial:
+    """The `Trial` of a network that tells images apart, from random weights."""
+    from experiments.training import Classification
+
+    dataset = images()
+    return Trial(
+        Classification(dataset, network, norm), config(dataset, norm, network=name)
+    )
+
+
+def config(
+    dataset: data.Dataset, norm: str, *, batch: int = BATCH, network: str = ""
+) -> Config:
+    """The config of a `Trial` on images."""
+    import jax
+
+    devices = jax.device_count()
+    return Config(
+        norm=norm,
+        batch=batch,
+        devices=devices,
+        seed=SEED,
+        epochs=1,
+        epoch_examples=epoch_examples(len(dataset.train_labels), [batch * devices]),
+        rate=0.0,
+        network=network,
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the search of an experiment and writes a record for each norm."""
+    """Runs the search of an experiment, or its pilot, and writes a record for each."""
     parser = argparse.ArgumentParser(
         prog="python -m experiments search",
-        description="Searches each norm's learning rate on training images held out.",
+        description="Searches each norm's learning rate on training data held out.",
         allow_abbrev=False,
     )
     parser.add_argument("experiment", choices=SEARCHED)
     parser.add_argument("--norms", nargs="+", help="default: all that are searched")
-    parser.add_argument("--rates", nargs="+", type=float, default=RATES)
-    parser.add_argument("--epochs", nargs="+", type=int, default=[EPOCHS])
+    parser.add_argument("--rates", nargs="+", type=float)
+    parser.add_argument("--epochs", nargs="+", type=int)
+    parser.add_argument(
+        "--pilot", action="store_true", help="the slowest norm at several lengths"
+    )
     parser.add_argument("--out", type=pathlib.Path, help="a file, for one norm")
+    parser.add_argument(
+        "--resume", action="store_true", help="keep what the record has of the same"
+    )
     args = parser.parse_args(argv)
-    attribute, norms = SEARCHED[args.experiment]
-    norms = args.norms or norms
+    searched = SEARCHED[args.experiment]
+    pilots = {found.norm: found for found in pilot.PILOTS.get(args.experiment, ())}
+    norms = args.norms or (tuple(pilots) if args.pilot else searched.norms)
+    if args.pilot and not set(norms) <= pilots.keys():
+        parser.error(f"argument --pilot: expected --norms of {[*pilots]}, got {norms}")
     if args.out and len(norms) > 1:
         parser.error("argument --out: expected one norm with it")
-    from experiments import records
     from experiments.training import devices
 
-    devices.prepare(DEVICES)
-    recipe = importlib.import_module(f"experiments.{args.experiment}.recipe")
-    for norm in norms:
-        record = search(getattr(recipe, attribute), norm, args.rates, args.epochs)
-        out = args.out or path(args.experiment, norm)
-        print(f"wrote {records.write(out, record)}")
+    devices.prepare(searched.devices)
+    trial = importlib.import_module(f"experiments.{args.experiment}.trial").trial
+    with tempfile.TemporaryDirectory() as folder:
+        for norm in norms:
+            if args.pilot:
+                of = pilots[norm]
+                rates = args.rates or [best(args.experiment, of.rated or norm)]
+                epochs = args.epochs or of.epochs
+                out = pilot.path(args.experiment, norm)
+            else:
+                rates = args.rates or searched.rates
+                epochs = args.epochs or [searched.epochs]
+                out = path(args.experiment, norm)
+            out = args.out or out
+            kept = _rows(out) if args.resume and out.exists() else []
+            search(trial(norm, pathlib.Path(folder)), norm, rates, epochs, out, kept)
+            print(f"wrote {out}")
     return 0
 
 
 def search(
-    network: Callable[..., Any],
+    trial: Trial,
     norm: str,
     rates: Sequence[float],
     epochs: Sequence[int],
-) -> dict[str, Any]:
-    """Trains a norm at every rate for every number of epochs."""
-    import jax
+    out: pathlib.Path,
+    kept: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Trains at every rate for every number of epochs, and writes it as it goes.
 
+    What an earlier session ``kept`` of the same config is not trained again.
+    """
     from experiments import records, training
-    from experiments.training.config import epoch_examples
 
-    dataset = split(data.load("fashion-mnist-subset"))
-    count = jax.device_count()
-    taken = epoch_examples(len(dataset.train_labels), [BATCH * count])
-    task = training.Classification(dataset, network, norm)
-    found = []
-    for rate in rates:
-        for length in epochs:
-            config = training.Config(
-                norm=norm,
-                batch=BATCH,
-                devices=count,
-                seed=SEED,
-                epochs=length,
-                epoch_examples=taken,
-                rate=rate,
+    configs = [
+        dataclasses.replace(trial.config, rate=rate, epochs=length)
+        for rate in rates
+        for length in epochs
+    ]
+    asked = [dataclasses.asdict(config) for config in configs]
+    found = [row for row in kept if row["config"] in asked]
+    for config, described in zip(configs, asked, strict=True):
+        if described in [row["config"] for row in found]:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            done = training.train(
+                config, training.Program(trial.task, config), pathlib.Path(folder)
             )
-            with tempfile.TemporaryDirectory() as folder:
-                done = training.train(
-                    config, training.Program(task, config), pathlib.Path(folder)
-                )
-            errors = [epoch["test_errors"] for epoch in done[-last_epochs(length) :]]
-            error = float(np.median(errors))
-            print(
-                f"{norm}  rate {rate:<4}  {length} epochs  error {100 * error:5.2f}%",
-                flush=True,
-            )
-            found.append({"config": dataclasses.asdict(config), "error": error})
-    return {"stamp": records.stamp("optax"), "results": found}
+        last = done[-last_epochs(config.epochs) :]
+        error = float(np.median([error_of(epoch) for epoch in last]))
+        print(
+            f"{norm}  rate {config.rate:<4}  {config.epochs} epochs  "
+            f"error {100 * error:5.2f}%",
+            flush=True,
+        )
+        found.append({"config": described, "error": error})
+        found.sort(key=lambda row: asked.index(row["config"]))
+        records.write(out, {"stamp": records.stamp("optax"), "results": found})
+
+
+def _rows(file: pathlib.Path) -> list[dict[str, Any]]:
+    return json.loads(file.read_text())["results"]
+
+
+def error_of(epoch: Mapping[str, float]) -> float:
+    """Of an epoch: the part of the answers that is wrong, or what AP lacks of one."""
+    return epoch["test_errors"] if "test_errors" in epoch else 1 - epoch["test_ap"]
 
 
 if __name__ == "__main__":

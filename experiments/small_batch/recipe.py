@@ -55,7 +55,7 @@ network = functools.partial(
     width=16,
     stem="quartering",
 )
-# One block a stage, for `analysis` and `finetune`.
+# One block a stage, for `analysis`.
 shallow = functools.partial(
     models.ResNet,
     stages=(1, 1, 1),

@@ -15,7 +15,7 @@ class TestQuick(quick.Quick):
     def shrink(cls, patch, folder):
         del folder
         quick.two_classes(patch)
-        patch.setattr(small_batch, "shallow", tiny.Network)
+        patch.setattr(small_batch, "network", tiny.Network)
 
     def test_what_goes_on_by_its_averages_starts_where_it_was_left(self, finished):
         before, *after = finished.record["runs"]

@@ -50,7 +50,7 @@ class Quick:
     @classmethod
     def finished(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
         folder = tmp_path_factory.mktemp(cls.name)
-        with pytest.MonkeyPatch.context() as patch, _compiled_quickly():
+        with pytest.MonkeyPatch.context() as patch, compiled_quickly():
             # The command adds to it, for which it is too late here.
             patch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))
             cls.shrink(patch, folder)
@@ -86,7 +86,7 @@ class Quick:
 
 
 @contextlib.contextmanager
-def _compiled_quickly() -> Iterator[None]:
+def compiled_quickly() -> Iterator[None]:
     """Without optimisations: small things take longer to compile than to run."""
     jax.config.update("jax_disable_most_optimizations", True)
     try:
