@@ -29,6 +29,7 @@ SHOWN = {
     "h100_steps": ["docs/performance.md"],
     "steps": ["docs/performance.md"],
     "compiled": ["docs/performance.md"],
+    "cost": ["docs/performance.md"],
     "h100_kernels": ["docs/kernels.md"],
     "decoder": ["docs/trained.md"],
     "numerics": ["docs/numerics.md"],

@@ -79,7 +79,7 @@ class DiffusionUNet(nn.Module):
 
     61 group norms of 14 shapes: two in each of 22 blocks, one in each of 16
     transformers, one at the end. At full width, 320 to 1280 channels, it has as many
-    operations, but a TPU's compiler takes minutes for the convolutions.
+    operations, but a TPU's compiler takes long for the convolutions.
 
     Source: Rombach and others, "High-Resolution Image Synthesis with Latent Diffusion
     Models", CVPR 2022, and diffusers' unet_2d_condition.py.

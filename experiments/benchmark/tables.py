@@ -3,7 +3,7 @@
 import pathlib
 
 from experiments import markers
-from experiments.benchmark import decoder, kernels, report
+from experiments.benchmark import cost_report, decoder, kernels, report
 
 
 def headline(h100: report.Row, cpu: report.Row) -> str:
@@ -34,6 +34,7 @@ _TABLES = {
     "h100_steps": (report.steps_table, "h100_steps.json"),
     "h100_kernels": (kernels.table, "h100.json"),
     "decoder": (decoder.table, "decoder.json"),
+    "cost": (cost_report.table, "cost.json"),
 }
 
 
