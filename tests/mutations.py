@@ -623,6 +623,13 @@ MUTATIONS = (
         (PILOT, "-k", "of_the_same"),
     ),
     Mutation(
+        "runs of other options that are resumed",
+        "experiments/lab/session.py",
+        "if grown and all(",
+        "if grown or all(",
+        ("experiments/small_batch/test_session.py", "-k", "from_one_command"),
+    ),
+    Mutation(
         "a second seed before every cell has one",
         "experiments/paper.py",
         "return sorted(made, key=lambda config: config.seed)",

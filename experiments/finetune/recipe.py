@@ -31,7 +31,7 @@ PRETRAINING = "pretraining"  # the network's name in the configs before
 RATES = {arm: search.best("finetune", arm) for arm in ARMS}
 
 SIZES = {
-    "default": Size(epochs=8, batches=(2,), seeds=3),
+    "default": Size(epochs=8, batches=(2,), seeds=5),
     "quick": Size(epochs=1, batches=(2,), seeds=1, examples=512),
     "full": Size(epochs=10, batches=(2,), seeds=5),
 }

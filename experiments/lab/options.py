@@ -168,7 +168,9 @@ def _parser(command: Command) -> argparse.ArgumentParser:
         "--out", type=pathlib.Path, default=command.out, help="a folder"
     )
     parser.add_argument(
-        "--resume", action="store_true", help="go on with what is in --out"
+        "--resume",
+        action="store_true",
+        help="go on with what is in --out; more --seeds or --norms are added to it",
     )
     parser.add_argument(
         "--share",

@@ -164,7 +164,7 @@ def _measuring(
 
 
 def _open(options: Options, configs: Sequence[Config]) -> None:
-    """Makes the folder of the runs, or checks that it holds these very runs."""
+    """Makes the folder of the runs, or checks that it holds these or some of these."""
     plan: dict[str, Any] = {
         "dataset": options.dataset,
         "configs": [dataclasses.asdict(config) for config in configs],
@@ -175,7 +175,12 @@ def _open(options: Options, configs: Sequence[Config]) -> None:
             shutil.rmtree(path.parent)
         records.write(path, plan)
         return
-    if json.loads(path.read_text()) != plan:
+    found = json.loads(path.read_text())
+    # More seeds or norms than before are added; what there is stays as it is.
+    grown = options.resume and found["dataset"] == plan["dataset"]
+    if grown and all(config in plan["configs"] for config in found["configs"]):
+        records.write(path, plan)
+    elif found != plan:
         raise RefusalError(
             f"the runs in {options.out} were started with other options, or "
             "on another number of devices; repeat those, or name another folder "

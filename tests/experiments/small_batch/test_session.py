@@ -68,6 +68,12 @@ def test_from_one_command_to_table_record_and_figure(tmp_path, capsys):
     resumed = results.read(tmp_path / "again" / "default.json")
     assert _numbers(resumed) == _numbers(record)
 
+    # More seeds are added to what there is.
+    assert command.main([*again, "--resume", "--seeds", "3"]) == 0
+    grown = results.read(tmp_path / "again" / "default.json")["runs"]
+    assert [r["seed"] for r in grown] == [0, 1, 2] * 2
+    assert [r for r in grown if r["seed"] < 2] == resumed["runs"]
+
     # Other options are not what these runs were started with.
     assert command.main([*again, "--resume", "--parallelism", "jit"]) == 2
     assert "started with other options" in capsys.readouterr().err
