@@ -86,7 +86,7 @@ def table(record: dict[str, Any]) -> str:
 
 def _rounds(rows: Sequence[cost.Row], target: str) -> str:
     found = sorted({len(row.trace) for row in rows if row.target == target})
-    return f"over {' or '.join(map(str, found))} rounds"
+    return f"over {' or '.join(map(str, found))} round{'s' * (found != [1])}"
 
 
 def _cell(pair: Pair, column: str) -> str:
