@@ -595,6 +595,13 @@ MUTATIONS = (
         (SEARCH, "-k", "strip"),
     ),
     Mutation(
+        "a search of another network than the one it names",
+        "experiments/depth/trial.py",
+        "recipe.NETWORKS[network]",
+        'recipe.NETWORKS["resnet"]',
+        (SEARCH, "-k", "of_its_name"),
+    ),
+    Mutation(
         "a curve that is flat where it pauses",
         "experiments/lab/pilot.py",
         "            break\n",

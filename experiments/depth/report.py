@@ -14,7 +14,7 @@ def table(record: Record) -> str:
     cells = _errors(record)
     parts = []
     for network, title in (
-        ("resnet", "ResNet-14, examples per device"),
+        ("resnet", "ResNet-20, examples per device"),
         ("vgg", "VGG, examples per device"),
     ):
         norms = list(dict.fromkeys(n for k, n, _ in cells if k == network))
@@ -36,13 +36,17 @@ def caption(record: Record) -> str:
         f"{rate:g} ({network}, {TITLES[norm]})"
         for (network, norm), rate in rates.items()
     )
+    epochs = {row["network"]: row["epochs"] for row in record["runs"]}
+    lengths = " and ".join(
+        f"{results.last_epochs(length)} of {length} epochs ({network})"
+        for network, length in epochs.items()
+    )
     return (
         f"Test error in percent on {record['dataset']}, {results.spread_of(record)}, "
-        f"each the median of the last {results.last_epochs(run['epochs'])} of "
-        f"{run['epochs']} epochs of {run['epoch_examples']:,} examples, on "
-        f"{run['devices']} devices. Peak learning rate per 256 examples {stated}. The "
-        "figure's percentiles are of the last convolution's output, before norm and "
-        "activation, over the test images."
+        f"each the median of the last {lengths} of {run['epoch_examples']:,} examples, "
+        f"on {run['devices']} devices. Peak learning rate per 256 examples {stated}. "
+        "The figure's percentiles are of the last convolution's output, before norm "
+        "and activation, over the test images."
     )
 
 
@@ -59,9 +63,9 @@ def verdicts(record: Record) -> list[Verdict]:
     widths = {norm: _width(record, norm) for norm in ("none", "bn", "gn")}
     return [
         Verdict(
-            "in a deeper ResNet too batch norm's error rises at batch 2, more than "
-            "group norm's",
-            "+9.9 against +0.6 points (ResNet-101)",
+            f"in a deeper ResNet too batch norm's error rises at {small} per device, "
+            "more than group norm's",
+            "+9.9 against +0.6 points (ResNet-101, at 2)",
             f"{bn.mean:+.1f} against {gn.mean:+.1f} points",
             results.exceeds(bn, gn)
             & results.exceeds(
@@ -117,7 +121,7 @@ def figure(record: Record, path: pathlib.Path) -> None:
         for norm in ("bn", "gn"):
             row = {b: c for (k, n, b), c in cells.items() if (k, n) == ("resnet", norm)}
             figures.bars(last, row, label=TITLES[norm], **figures.STYLES[norm])
-        last.set_title("ResNet-14", fontsize=9)
+        last.set_title("ResNet-20", fontsize=9)
         last.set_xlabel("batch size (examples per device)")
         last.set_ylabel("test error (%)")
         last.legend()

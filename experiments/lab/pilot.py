@@ -31,6 +31,7 @@ class Pilot:
       title: for the page.
       epochs: that are tried.
       rated: the norm whose searched rate it takes; "" for its own.
+      rate: that is taken where none was searched.
       measure: what falls, for the page.
     """
 
@@ -38,12 +39,17 @@ class Pilot:
     title: str
     epochs: tuple[int, ...]
     rated: str = ""
+    rate: float | None = None
     measure: str = "error"
 
 
 PILOTS: Mapping[str, tuple[Pilot, ...]] = {
     "norms": (Pilot("ln", "layer norm", (5, 10, 20, 40, 80)),),
     "groups": (Pilot("groups1", "one group", (8, 16, 32, 64, 128), rated="groups32"),),
+    "depth": (
+        Pilot("resnet-gn", "ResNet-20, group norm", (5, 10, 20, 40)),
+        Pilot("vgg-gn", "VGG, group norm", (5, 10, 20, 40)),
+    ),
     "finetune": (Pilot("gn+ws", "group norm, weights standardised", (1, 2, 4, 8, 16)),),
 }
 

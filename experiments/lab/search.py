@@ -62,11 +62,17 @@ SEARCHED: Mapping[str, Searched] = {
         ("bn", "ln", "in", "gn"), rates=(0.2, 0.4, 0.8, 1.6, 3.2), devices=1
     ),
     "groups": Searched(("groups32",), devices=1),
+    "depth": Searched(
+        ("resnet-bn", "resnet-gn", "vgg-none", "vgg-bn", "vgg-gn"),
+        rates=(0.05, *RATES),
+        epochs=6,
+    ),
     "finetune": Searched(
         ("bn", "frozen", "gn", "gn+ws"),
         rates=(0.025, 0.05, 0.1, 0.2, 0.4, 0.8),
         epochs=4,
     ),
+    "detection": Searched(()),  # a pilot alone, at the rate of its recipe
 }
 
 
@@ -164,6 +170,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     norms = args.norms or (tuple(pilots) if args.pilot else searched.norms)
     if args.pilot and not set(norms) <= pilots.keys():
         parser.error(f"argument --pilot: expected --norms of {[*pilots]}, got {norms}")
+    if not norms:
+        parser.error(f"{args.experiment}: expected --pilot or --norms with it")
     if args.out and len(norms) > 1:
         parser.error("argument --out: expected one norm with it")
     from experiments.training import devices
@@ -174,7 +182,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for norm in norms:
             if args.pilot:
                 of = pilots[norm]
-                rates = args.rates or [best(args.experiment, of.rated or norm)]
+                rates = args.rates or [
+                    of.rate or best(args.experiment, of.rated or norm)
+                ]
                 epochs = args.epochs or of.epochs
                 out = pilot.path(args.experiment, norm)
             else:

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from experiments import training
+from experiments.depth import recipe as depth
+from experiments.depth import trial as depth_trial
 from experiments.detection import recipe as detection
 from experiments.detection import trial as detection_trial
 from experiments.finetune import recipe as finetune
@@ -24,7 +26,12 @@ TAKEN = {
     "small_batch": recipe.RATES,
     "norms": norms.RATES,
     "groups": {"groups32": groups.RATES["groups1"]},
+    "depth": {
+        **{f"resnet-{norm}": rate for norm, rate in depth.RATES.items()},
+        **{f"vgg-{norm}": rate for norm, rate in depth.VGG_RATES.items()},
+    },
     "finetune": finetune.RATES,
+    "detection": {},
 }
 
 
@@ -101,10 +108,26 @@ def test_a_pilot_takes_the_searched_rate(tmp_path, monkeypatch):
     assert rate == search.best("norms", "in") != search.best("norms", "ln")
 
 
+def test_what_is_not_searched_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        search.main(["detection"])
+    assert "expected --pilot or --norms" in capsys.readouterr().err
+
+
 def test_a_pilot_of_another_norm_is_refused(capsys):
     with pytest.raises(SystemExit):
         search.main(["norms", "--pilot", "--norms", "bn"])
     assert "expected --norms of ['ln']" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("few")
+def test_a_searched_network_is_the_one_of_its_name(monkeypatch, tmp_path):
+    monkeypatch.setitem(depth.NETWORKS, "vgg", tiny.Network)
+    found = depth_trial.trial("vgg-none", tmp_path)
+    task: Any = found.task
+    assert task.network is tiny.Network
+    assert (task.norm, found.config.norm) == ("none", "none")
+    assert (found.config.network, found.config.batch) == ("vgg", 32)
 
 
 @pytest.mark.usefixtures("few")
