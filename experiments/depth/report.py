@@ -115,7 +115,7 @@ def figure(record: Record, path: pathlib.Path) -> None:
             ax.sharey(panels[0])
         # Where the lines leave room: batch norm's stay close together.
         panels[min(1, len(norms) - 1)].legend(
-            title="percentile", ncols=2, loc="upper right"
+            title="percentile", ncols=2, loc="lower right"
         )
         last = panels[-1]
         for norm in ("bn", "gn"):

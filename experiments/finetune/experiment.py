@@ -109,7 +109,7 @@ EXPERIMENT = Experiment(
     caption=report.caption,
     verdicts=report.verdicts,
     figure=report.figure,
-    minutes=4,
+    minutes=21,
     memory_gb=1.5,
     notes=NOTES,
 )

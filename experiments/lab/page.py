@@ -23,9 +23,6 @@ with `--quick` in a minute or so, and `python -m experiments report` rebuilds th
 and every figure from the records. Bigger public sets, such as CIFAR-100, COCO or
 Kinetics, are [one flag away](../docs/datasets.md).
 
-`python -m experiments paper` runs three of them on one accelerator, with the paper's
-eight devices as an axis of one program. What it has run stands in the last column.
-
 The sizes are far below the paper's, so the numbers do not compare one by one. What can
 be compared is who wins, and what grows when something shrinks. Whether a claim held is
 computed from the record by the experiment's `verdicts`: held, did not hold or
@@ -42,7 +39,7 @@ def render(experiments: Sequence[Experiment]) -> str:
     """The page. Experiments without a committed record are named as such."""
     found = [(experiment, experiment.record()) for experiment in experiments]
     done = [(experiment, record) for experiment, record in found if record is not None]
-    parts = [_TITLE, _counts(done), _HEAD, _summary(done)]
+    parts = [_TITLE, _counts(done), _HEAD, _accelerator(experiments), _summary(done)]
     parts += [section(experiment, record) for experiment, record in done]
     missing = [experiment.name for experiment, record in found if record is None]
     if missing:
@@ -84,6 +81,22 @@ def _on_an_accelerator(experiment: Experiment) -> list[str]:
 def _piloted(experiment: Experiment, record: Record) -> list[str]:
     found = pilot.told(experiment.name, record)
     return [part for table, sentence in found for part in (table, _wrapped(sentence))]
+
+
+def _accelerator(experiments: Sequence[Experiment]) -> str:
+    """Which parts of `python -m experiments paper` have run, and which have not."""
+    from experiments import paper
+
+    ran = [e.name for e in experiments if e.record(paper.SIZE)]
+    missing = [part.name for part in paper.PARTS if part.name not in ran]
+    told = (
+        "`python -m experiments paper` runs "
+        f"{', '.join(part.name for part in paper.PARTS)} on one accelerator, with the "
+        "paper's eight devices as an axis of one program. What it has run stands in "
+        "the last column"
+    )
+    told += f"; not run there yet: {', '.join(missing)}." if missing else "."
+    return _wrapped(told) + "\n"
 
 
 def _summary(done: Sequence[tuple[Experiment, Record]]) -> str:

@@ -6,6 +6,7 @@ import pathlib
 import pytest
 
 from experiments import __main__ as command
+from experiments import paper
 from experiments.lab import Ruling, catalogue, page
 from tests.experiments.lab import quick
 
@@ -60,6 +61,14 @@ def test_report_takes_no_more_words(capsys):
 
 def test_the_page_is_that_of_the_records():
     assert page.PATH.read_text() == page.render(EXPERIMENTS)
+
+
+def test_the_page_says_what_has_not_run_on_an_accelerator():
+    ran = [e.name for e in EXPERIMENTS if (e.folder / "results/paper.json").exists()]
+    missing = [part.name for part in paper.PARTS if part.name not in ran]
+    told = " ".join(page.render(EXPERIMENTS).split())
+    assert ("not run there yet" in told) == bool(missing)
+    assert not missing or f"not run there yet: {', '.join(missing)}." in told
 
 
 @pytest.mark.parametrize("experiment", RECORDED, ids=lambda e: e.name)
