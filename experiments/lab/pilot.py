@@ -46,6 +46,10 @@ class Pilot:
 PILOTS: Mapping[str, tuple[Pilot, ...]] = {
     "norms": (Pilot("ln", "layer norm", (5, 10, 20, 40, 80)),),
     "groups": (Pilot("groups1", "one group", (8, 16, 32, 64, 128), rated="groups32"),),
+    "depth": (
+        Pilot("resnet-gn", "ResNet-20, group norm", (5, 10, 20, 40)),
+        Pilot("vgg-gn", "VGG, group norm", (5, 10, 20, 40)),
+    ),
     "finetune": (Pilot("gn+ws", "group norm, weights standardised", (1, 2, 4, 8, 16)),),
 }
 
