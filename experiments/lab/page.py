@@ -29,8 +29,8 @@ computed from the record by the experiment's `verdicts`: held, did not hold or
 undecided. Differences are taken between runs of the same seed, and their mean decides
 when it is larger than twice its standard error, to one side or to the other.
 
-Where there is a pilot it trained the norm that is slowest to learn at several lengths,
-one seed, with its rate falling to zero at the end of each, and was judged on training
+Where there is a pilot it trained a norm that is slow to learn at several lengths, one
+seed, with its rate falling to zero at the end of each, and was judged on training
 data that it did not train on (`python -m experiments search NAME --pilot`), in percent.
 """
 

@@ -8,7 +8,7 @@ the rest: for images at 32 examples per device on 8,000 of them, judged by the o
 2,000. Neither the test data nor the seed serve the results that are reported. What is
 trained is what the experiment's module ``trial`` says.
 
-With ``--pilot`` it trains the experiment's slowest norm at one rate and several
+With ``--pilot`` it trains a norm that is slow to learn at one rate and several
 lengths: how the error falls with the length of training (`experiments.lab.pilot`).
 """
 
@@ -158,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rates", nargs="+", type=float)
     parser.add_argument("--epochs", nargs="+", type=int)
     parser.add_argument(
-        "--pilot", action="store_true", help="the slowest norm at several lengths"
+        "--pilot", action="store_true", help="one norm at several lengths"
     )
     parser.add_argument("--out", type=pathlib.Path, help="a file, for one norm")
     parser.add_argument(
