@@ -35,8 +35,8 @@ def caption(record: Record) -> str:
     return (
         f"Test error in percent on {record['dataset']}, {results.spread_of(record)}, "
         f"each the median of the last {results.last_epochs(run['epochs'])} of "
-        f"{run['epochs']} epochs of {run['epoch_examples']:,} examples; {run['batch']} "
-        f"examples on each of {run['devices']} devices; peak learning rate per 256 "
+        f"{run['epochs']} epochs of {run['epoch_examples']:,} examples; "
+        f"{results.step_of(run)}; peak learning rate per 256 "
         f"examples {run['rate']:g} for all."
     )
 

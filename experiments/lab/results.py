@@ -160,3 +160,13 @@ def spread_of(record: Record) -> str:
     if count == 1:
         return "one seed"
     return f"mean ± sample standard deviation of {count} seeds"
+
+
+def step_of(run: Record) -> str:
+    """The examples of a step, for a caption.
+
+    >>> step_of({"batch": 32, "devices": 2}), step_of({"batch": 32, "devices": 1})
+    ('32 examples on each of 2 devices', '32 examples on one device')
+    """
+    where = "one device" if run["devices"] == 1 else f"each of {run['devices']} devices"
+    return f"{run['batch']} examples on {where}"

@@ -28,8 +28,8 @@ def caption(record: Record) -> str:
     return (
         f"Errors in percent on {record['dataset']}, {results.spread_of(record)}, each "
         f"the median of the last {results.last_epochs(run['epochs'])} of "
-        f"{run['epochs']} epochs of {run['epoch_examples']:,} examples; {run['batch']} "
-        f"examples on each of {run['devices']} devices. The training error is that of "
+        f"{run['epochs']} epochs of {run['epoch_examples']:,} examples; "
+        f"{results.step_of(run)}. The training error is that of "
         "the augmented images as they were trained on. Peak learning rate per 256 "
         f"examples {stated}."
     )
