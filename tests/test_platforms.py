@@ -62,7 +62,7 @@ def platform(request, monkeypatch):
         return dataclasses.replace(of_lowering("cpu", context), platform=request.param)
 
     monkeypatch.setattr(_target, "of_lowering", pretended)
-    monkeypatch.setattr(_cpu_sums, "_LEFT", 0)
+    monkeypatch.setattr(_cpu_sums, "_SMALL", 0)
     monkeypatch.setattr(_gpu_rows, "_FEWEST_SUMS", 1)
     monkeypatch.setattr(_gpu_rows, "_MANY_SUMS", 1)
     jax.clear_caches()

@@ -32,9 +32,11 @@ def _cpu(axes, a, b):
 FORMS = {"gpu": _gpu, "cpu": _cpu}
 
 
-@pytest.fixture(autouse=True)
-def _small_arrays_in_parts_too(monkeypatch):
-    monkeypatch.setattr(_cpu_sums, "_LEFT", 0)
+@pytest.fixture(autouse=True, params=["large", "small"])
+def _size(request, monkeypatch):
+    """Small arrays are summed as large ones are, and as they are."""
+    if request.param == "large":
+        monkeypatch.setattr(_cpu_sums, "_SMALL", 0)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -67,14 +69,15 @@ def test_one_sum_does_not_spoil_the_other(shape, bad, form):
             np.testing.assert_array_equal(total, values.sum((1, 2), keepdims=True))
 
 
-def test_what_is_left_is_left_to_xla(monkeypatch):
-    monkeypatch.setattr(_cpu_sums, "_LEFT", 1000)
-    x = np.random.default_rng(4).integers(-9, 9, (2, 40, 40, 3)).astype(np.float32)
+def test_a_short_axis_of_a_small_array_is_one_loop():
+    x = np.random.default_rng(4).integers(-9, 9, (2, 32, 40, 3)).astype(np.float32)
     traced = jax.make_jaxpr(lambda x: _cpu((1, 2), x, x))(x)
-    summed = [e for e in traced.jaxpr.eqns if e.primitive.name == "reduce_sum"]
-    assert [e.invars[0].aval.shape for e in summed] == [(2, 4, 40, 3)] * 2
-    for total in _cpu((1, 2), x, x):
-        np.testing.assert_array_equal(total, x.sum((1, 2), keepdims=True))
+    slices = [e for e in traced.jaxpr.eqns if e.primitive.name == "slice"]
+    loops = {e.invars[0] for e in slices}
+    small = x.nbytes <= _cpu_sums._SMALL
+    # Of both arrays 32 parts, and 10 and 4 of what is left; or 16, 2, and as before.
+    assert len(loops) == (3 if small else 4)
+    assert len(slices) == 10 + 4 + (2 * 32 if small else 2 * 16 + 2)
 
 
 def test_small_arrays_take_part_in_every_part():
@@ -134,10 +137,15 @@ def test_sum_over_the_channels_of_a_group(size):
         # Nothing to add.
         ((2, 1, 1, 3), "float32", (0, 1)),
         ((2, 3), "float32", (0, 1)),
+        # Small: whatever finishes an axis, or up to 16.
+        ((1, 16, 16, 1024), "float32 small", (0, 16)),
+        ((1, 28, 28, 256), "bfloat16 small", (0, 28)),
+        ((1, 64, 64, 64), "float32 small", (0, 16)),
     ],
 )
 def test_parts(shape, dtype, split):
+    dtype, _, small = dtype.partition(" ")
     sizes = shape[1:-1]
     size = jnp.dtype(dtype).itemsize
     strides = [size * math.prod(shape[axis + 2 :]) for axis in range(len(sizes))]
-    assert _cpu_sums._parts(sizes, tuple(strides)) == split
+    assert _cpu_sums._parts(sizes, tuple(strides), small=bool(small)) == split

@@ -25,9 +25,10 @@ from flax_gn._xla._arithmetic import to_groups, tree_sum
 # CPU's first cache, which has room for 8 of them: 16 took twice the time of 8.
 _MANY, _PAGE, _WAYS = 16, 4096, 8
 
-# Numbers that are left to XLA's own sums: more loops would take longer to compile than
-# they save.
-_LEFT = 1 << 14
+# Of an array of so many bytes, which a larger cache holds, that costs little, and as
+# many parts are added as finish an axis: a loop more takes longer to compile than 32
+# parts instead of 16 do.
+_SMALL, _MANY_OF_SMALL = 1 << 21, 32
 
 Both = tuple[jax.Array, jax.Array]
 
@@ -88,16 +89,12 @@ def added_sums(axes, function: Callable[..., Both], *arrays: Any) -> Both:
 def _added_parts(axes, function, arrays):
     """The sum of ``function(*arrays)`` over axes, by adding parts along one of them."""
     shape = _shape(arrays)
-    if is_known(*shape) and math.prod(shape) <= _LEFT:
-        # Complex numbers would be summed one after the other, and lose half a digit.
-        both = function(*arrays)
-        parts = lax.optimization_barrier((lax.real(both), lax.imag(both)))
-        return lax.complex(*(_arithmetic.spatial_sum(axes, part) for part in parts))
     whole = [array for array in jax.tree.leaves(arrays) if array.shape == shape]
     itemsize = max(array.dtype.itemsize for array in whole)
     axis, number = _parts(
         tuple(shape[axis] for axis in axes),
         tuple(itemsize * math.prod(shape[axis + 1 :]) for axis in axes),
+        small=is_known(*shape) and itemsize * math.prod(shape) <= _SMALL,
     )
     if number == 1:
         return function(*arrays)
@@ -123,7 +120,9 @@ def _added_parts(axes, function, arrays):
 
 
 @functools.cache
-def _parts(sizes: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, int]:
+def _parts(
+    sizes: tuple[int, ...], strides: tuple[int, ...], *, small: bool
+) -> tuple[int, int]:
     """Which of the axes to split, and into how many parts; 1 if nothing is left to add.
 
     Whole numbers of parts, as many as may be; else as many, and a rest. The outermost
@@ -132,13 +131,16 @@ def _parts(sizes: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, int]:
     Args:
       sizes: of the axes.
       strides: bytes from one element to the next along each.
+      small: whether a larger cache holds the whole.
     """
 
     def fits(axis, number):
         distance = sizes[axis] // number * strides[axis]
-        return number <= _WAYS * (_PAGE // math.gcd(distance, _PAGE))
+        return small or number <= _WAYS * (_PAGE // math.gcd(distance, _PAGE))
 
     def number(axis):
+        if small and sizes[axis] <= _MANY_OF_SMALL:
+            return sizes[axis]
         most = min(sizes[axis], _MANY)
         whole = [n for n in range(1, most + 1) if sizes[axis] % n == 0]
         best = max(n for n in whole if fits(axis, n))

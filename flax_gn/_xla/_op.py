@@ -146,7 +146,7 @@ def tangent(problem, saved: Saved, tangents):
     x, mask = saved.x, saved.mask
     coefficients = per_channel(problem, saved, group_coefficients(problem, saved))
     if _passes() is _cpu:
-        coefficients = _cpu.stored(problem, x, coefficients)
+        coefficients = lax.optimization_barrier(coefficients)
 
     def products(x, dx, coefficients, mask):
         x_hat = x_hat_of(problem, x, mask, coefficients)
