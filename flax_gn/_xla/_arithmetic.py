@@ -16,7 +16,6 @@ function of jax.numpy takes four times as long or more to trace in a new shape, 
 is jitted itself.
 """
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -169,15 +168,6 @@ def sum_to(parameter, value):
         if size != full
     ]
     return spatial_sum(axes, value).astype(parameter.dtype)
-
-
-def tree_sum(parts: Sequence[jax.Array]) -> jax.Array:
-    """The sum of arrays, pairs first."""
-    while len(parts) > 1:
-        pairs = zip(parts[::2], parts[1::2], strict=False)
-        odd = parts[len(parts) // 2 * 2 :]
-        parts = [*(lax.add(a, b) for a, b in pairs), *odd]
-    return parts[0]
 
 
 def to_groups(groups: int, value: jax.Array) -> jax.Array:

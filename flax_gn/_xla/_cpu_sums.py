@@ -1,9 +1,10 @@
-"""Sums over positions on a CPU, of two values at once, by adding parts of arrays.
+"""Sums over positions on a CPU, of two values at once, a few at a time.
 
-XLA gives each sum a pass of its own, and is slow at sums of what is computed from an
-array rather than of the array. It is good at loops over elements. So parts of the array
-are added to each other element by element, both values as one complex number, until
-little is left: one pass for both sums (docs/performance.md).
+XLA gives each sum a pass of its own, and is slow at sums over many positions of what is
+computed from an array. It is good at loops over elements, and so at sums of a few
+positions that lie far apart. So 8 or 16 parts of the array are added, both values as one
+complex number, then as many of what is left: one pass for both sums
+(docs/performance.md).
 """
 
 import functools
@@ -18,17 +19,17 @@ from jax import lax
 from flax_gn._problem import Problem, is_known
 from flax_gn._target import target
 from flax_gn._xla import _arithmetic
-from flax_gn._xla._arithmetic import to_groups, tree_sum
+from flax_gn._xla._arithmetic import to_groups
 
 # Parts of an array that are added in one loop: with fewer, more is written and read
-# again. Parts whose distance is a multiple of the page are kept in the same places of a
-# CPU's first cache, which has room for 8 of them: 16 took twice the time of 8.
-_MANY, _PAGE, _WAYS = 16, 4096, 8
+# again; of more, added one after the other, digits are lost: a relative error of 6e-8
+# (root mean square) with 16, of 8e-8 with 32.
+_MANY = 16
 
-# Of an array of so many bytes, which a larger cache holds, that costs little, and as
-# many parts are added as finish an axis: a loop more takes longer to compile than 32
-# parts instead of 16 do.
-_SMALL, _MANY_OF_SMALL = 1 << 21, 32
+# Parts whose distance is a multiple of the page are kept in the same places of a CPU's
+# first cache, which has room for 8 of them: 16 took twice the time of 8. Of an array of
+# so few bytes that a larger cache holds it, that costs little.
+_PAGE, _WAYS, _SMALL = 4096, 8, 1 << 21
 
 Both = tuple[jax.Array, jax.Array]
 
@@ -82,41 +83,43 @@ def added_sums(axes, function: Callable[..., Both], *arrays: Any) -> Both:
     def both(*arrays):
         return lax.complex(*function(*arrays))
 
-    total = _added_parts(axes, both, arrays)
+    total = _added(axes, both, arrays)
     return lax.real(total), lax.imag(total)
 
 
-def _added_parts(axes, function, arrays):
+def _added(axes, function, arrays):
     """The sum of ``function(*arrays)`` over axes, by adding parts along one of them."""
     shape = _shape(arrays)
     whole = [array for array in jax.tree.leaves(arrays) if array.shape == shape]
     itemsize = max(array.dtype.itemsize for array in whole)
-    axis, number = _parts(
+    at, number = _parts(
         tuple(shape[axis] for axis in axes),
         tuple(itemsize * math.prod(shape[axis + 1 :]) for axis in axes),
         small=is_known(*shape) and itemsize * math.prod(shape) <= _SMALL,
     )
     if number == 1:
         return function(*arrays)
-    axis = axes[axis]
-    size = shape[axis] // number
-
-    def part(start, size):
-        def of(array):
-            if array.shape[axis] == 1:
-                return array
-            return lax.slice_in_dim(array, start, start + size, axis=axis)
-
-        return jax.tree.map(of, arrays)
-
-    # Traced for one part.
-    function = jax.jit(function, inline=True)
-    first = tree_sum([function(*part(i * size, size)) for i in range(number)])
-    total = _added_parts(axes, lambda same: same, lax.optimization_barrier([first]))
+    axis = axes[at]
     rest = shape[axis] % number
     if rest:
-        total += _added_parts(axes, function, part(number * size, rest))
-    return total
+        end = shape[axis] - rest
+        first = _added(axes, function, _part(arrays, axis, 0, end))
+        last = _added(axes, function, _part(arrays, axis, end, shape[axis]))
+        return lax.add(first, last)
+    if math.prod(shape[axis] for axis in axes) <= _MANY:
+        return _arithmetic.spatial_sum(axes, function(*arrays))
+    split = *shape[:axis], number, shape[axis] // number, *shape[axis + 1 :]
+    left = lax.reduce_sum(lax.reshape(function(*arrays), split), [axis])
+    return _added(axes, lambda same: same, lax.optimization_barrier([left]))
+
+
+def _part(arrays, axis, start, end):
+    def of(array):
+        if array.shape[axis] == 1:
+            return array
+        return lax.slice_in_dim(array, start, end, axis=axis)
+
+    return jax.tree.map(of, arrays)
 
 
 @functools.cache
@@ -139,8 +142,6 @@ def _parts(
         return small or number <= _WAYS * (_PAGE // math.gcd(distance, _PAGE))
 
     def number(axis):
-        if small and sizes[axis] <= _MANY_OF_SMALL:
-            return sizes[axis]
         most = min(sizes[axis], _MANY)
         whole = [n for n in range(1, most + 1) if sizes[axis] % n == 0]
         best = max(n for n in whole if fits(axis, n))

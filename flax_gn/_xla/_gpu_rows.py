@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from flax_gn._problem import is_known
-from flax_gn._xla._arithmetic import sum_per_group, tree_sum
+from flax_gn._xla._arithmetic import sum_per_group
 
 # Positions up to which rows are summed: with 16 to 4096 of them a forward pass takes up
 # to a quarter less on an H100 (docs/decisions.md). With 16384 of a single sample the
@@ -55,7 +55,7 @@ def sum_last(value: jax.Array, most: int = _MOST_ADDED) -> jax.Array:
     if value.shape[-1] > most:
         return lax.reduce_sum(value, [value.ndim - 1])
     parts = lax.split(value, (1,) * value.shape[-1], value.ndim - 1)
-    return lax.squeeze(tree_sum(parts), [value.ndim - 1])
+    return lax.squeeze(_tree_sum(parts), [value.ndim - 1])
 
 
 def number(axes: Sequence[int], groups: int, x: Any) -> int | None:
@@ -128,12 +128,21 @@ def sums(
     flattened = jax.tree.map(flat, arrays)
     # Traced for one part.
     function = jax.jit(function, inline=True)
-    parts = tree_sum([part(start) for start in range(0, positions, rows)])
+    parts = _tree_sum([part(start) for start in range(0, positions, rows)])
     of_rows = lax.optimization_barrier(sum_per_group(groups, parts))
     of_rows = jnp.moveaxis(of_rows, kept, -1)
     total = sum_last(of_rows, _MOST_ROWS_ADDED)
     total = lax.expand_dims(total, range(kept, x.ndim - 1))
     return lax.real(total), lax.imag(total)
+
+
+def _tree_sum(parts: Sequence[jax.Array]) -> jax.Array:
+    """The sum of arrays, pairs first."""
+    while len(parts) > 1:
+        pairs = zip(parts[::2], parts[1::2], strict=False)
+        odd = parts[len(parts) // 2 * 2 :]
+        parts = [*(lax.add(a, b) for a, b in pairs), *odd]
+    return parts[0]
 
 
 def serve_backward(axes: Sequence[int], groups: int, x: jax.Array) -> bool:
