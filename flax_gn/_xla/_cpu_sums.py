@@ -2,8 +2,8 @@
 
 XLA gives each sum a pass of its own, and is slow at sums over many positions of what is
 computed from an array. It is good at loops over elements, and so at sums of a few
-positions that lie far apart. So 8 or 16 parts of the array are added, both values as one
-complex number, then as many of what is left: one pass for both sums
+positions that lie far apart. So 8 or 16 parts of the array are added, both values as
+one complex number, then as many of what is left: one pass for both sums
 (docs/performance.md).
 """
 
