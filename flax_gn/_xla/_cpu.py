@@ -58,7 +58,9 @@ def moments(problem, x, mask):
 def forward(problem, x, gamma, beta, mask):
     """The result and its moments."""
     value, centre = _moments_and_centre(problem, x, mask)
-    _, *coefficients = _for_z(problem, Saved(x, gamma, beta, mask, value))
+    near, *coefficients = _for_z(problem, Saved(x, gamma, beta, mask, value))
+    # Devices that share statistics have agreed on another pilot since.
+    centre = centre if problem.axis_name is None else _stored(near)
     coefficients = centre, *_stored(coefficients)
     y = _z_of(problem, _stored(x), mask, beta, coefficients)
     if problem.activation is not None:

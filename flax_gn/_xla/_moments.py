@@ -60,10 +60,11 @@ def pilot_and_count(
         # There may be no value to be the pilot.
         everything = jnp.ones((1,) * x.ndim, bool)
         near, _ = masked_pilot_and_count(problem, x, everything, group_sum)
-    return near, _count(problem, x, near)
+    return near, count_of(problem, x, near)
 
 
-def _count(problem, x, like):
+def count_of(problem: Problem, x: jax.Array, like: jax.Array) -> jax.Array:
+    """How many values a group of x has, as an array that broadcasts to another."""
     count: Any = x.shape[-1] // problem.groups
     for size in (x.shape[axis] for axis in problem.reduced):
         # The product of open sizes would be formed in 32 bits.

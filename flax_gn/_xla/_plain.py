@@ -25,17 +25,27 @@ from flax_gn._xla._arithmetic import (
     sum_to,
     to_channels,
     where,
+    widened,
     x_hat_of,
     y_of,
 )
 from flax_gn._xla._devices import means_over_devices
-from flax_gn._xla._moments import moments_of, pilot_and_count
-from flax_gn._xla._pilot import ninther, sliced
+from flax_gn._xla._moments import count_of, moments_of, pilot_and_count
 
 
 def pilot(problem, x):
-    """A value of each group, near its mean."""
-    return ninther(problem, x, sliced)
+    """The mean of each group, formed as value + mean(x - value) with a value of it.
+
+    So it equals the value of a constant group exactly. It takes a third of the
+    operations of nine values and their median, and of the time to trace them; that all
+    of x is read once more costs those alone who evaluate a program by themselves.
+    """
+    ends = [1 if axis in problem.reduced else n for axis, n in enumerate(x.shape)]
+    strides = [1] * (x.ndim - 1) + [x.shape[-1] // problem.groups]
+    value = lax.slice(x, [0] * x.ndim, ends, strides).astype(problem.compute_dtype)
+    above = lax.sub(widened(problem, x, None), to_channels(value, x.shape[-1]))
+    mean = lax.div(group_sum(problem, above), count_of(problem, x, value))
+    return lax.add(value, mean)
 
 
 def group_sum(problem, value):
