@@ -161,6 +161,13 @@ MUTATIONS = (
         (DEVICES, "-k", "spatial_mask or spatial_empty"),
     ),
     Mutation(
+        "a result about a device's own pilot, not the one agreed on",
+        "_xla/_cpu.py",
+        "centre = centre if problem.axis_name is None else _stored(near)",
+        "centre = centre if problem is not None else _stored(near)",
+        (DEVICES, "-k", "AxisName and spatial-xla"),
+    ),
+    Mutation(
         "devices that do not share the sums of the backward pass",
         "_xla/_devices.py",
         "sums = sum_over_devices(problem, tuple(totals))",

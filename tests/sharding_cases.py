@@ -23,6 +23,7 @@ from collections import Counter
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -259,7 +260,8 @@ def compiled(split: Split, on: Mesh, gradients: bool) -> jax.stages.Compiled:
 
     def step(x, gamma, beta, mask, dy):
         y, pullback = jax.vjp(lambda *a: f(*a, mask), x, gamma, beta)
-        return y, pullback(dy)
+        # After y, as in any network; else sums of both passes would be sent together.
+        return y, pullback(jnp.where(jnp.isnan(y), y, dy))
 
     given = zip(arguments(inputs(split.case)), shardings(split, on), strict=True)
     shapes = [
