@@ -75,7 +75,7 @@ EXPERIMENT = Experiment(
     caption=report.caption,
     verdicts=report.verdicts,
     figure=report.figure,
-    minutes=10,
+    minutes=17,
     memory_gb=1.2,
     notes=NOTES,
 )

@@ -12,7 +12,7 @@ RATES = {norm: search.best("norms", norm) for norm in NORMS}
 BATCHES = (32,)
 
 SIZES = {
-    "default": Size(epochs=30, batches=BATCHES, seeds=3),
+    "default": Size(epochs=30, batches=BATCHES, seeds=5),
     "quick": Size(epochs=2, batches=BATCHES, seeds=1, examples=2560),
     "full": Size(epochs=90, batches=BATCHES, seeds=5),
 }
