@@ -1,7 +1,6 @@
 """The paths of all platforms give the same numbers; here they run on the CPU.
 
-tests/compiled holds the compilers of GPUs and TPUs to what the paths are for. The CPU's
-own path takes parts of arrays of any size here, not of large ones alone.
+tests/compiled holds the compilers of GPUs and TPUs to what the paths are for.
 """
 
 import dataclasses
@@ -15,7 +14,7 @@ import pytest
 
 from flax_gn import _target
 from flax_gn._call import call
-from flax_gn._xla import _cpu, _cpu_sums, _gpu_rows, _gpu_sums, _moments, _plain
+from flax_gn._xla import _cpu, _gpu_rows, _gpu_sums, _moments, _plain
 from tests import cases, check
 from tests.cases import Case
 
@@ -62,7 +61,6 @@ def platform(request, monkeypatch):
         return dataclasses.replace(of_lowering("cpu", context), platform=request.param)
 
     monkeypatch.setattr(_target, "of_lowering", pretended)
-    monkeypatch.setattr(_cpu_sums, "_SMALL", 0)
     monkeypatch.setattr(_gpu_rows, "_FEWEST_SUMS", 1)
     monkeypatch.setattr(_gpu_rows, "_MANY_SUMS", 1)
     jax.clear_caches()

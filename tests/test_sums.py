@@ -32,13 +32,6 @@ def _cpu(axes, a, b):
 FORMS = {"gpu": _gpu, "cpu": _cpu}
 
 
-@pytest.fixture(autouse=True, params=["large", "small"])
-def _size(request, monkeypatch):
-    """Small arrays are summed as large ones are, and as they are."""
-    if request.param == "large":
-        monkeypatch.setattr(_cpu_sums, "_SMALL", 0)
-
-
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", SHAPES)
@@ -76,8 +69,8 @@ def test_a_few_positions_are_added_at_a_time():
     summed = [e for e in traced.jaxpr.eqns if e.primitive.name == "reduce_sum"]
     added = [e.invars[0].aval.size // e.outvars[0].aval.size for e in summed]
     assert math.prod(added) == 32 * 40
-    assert max(added) <= 16
-    assert len(added) == 3
+    # 8, 5, 8, and 4 that are left.
+    assert added == [8, 8, 5, 4]
 
 
 def test_small_arrays_take_part_in_every_part():
@@ -122,30 +115,20 @@ def test_sum_over_the_channels_of_a_group(size):
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype", "split"),
+    ("sizes", "split"),
     [
-        # Parts 4096 bytes apart, or a multiple: 8, along the outermost axis.
-        ((1, 128, 128, 512), "float32", (0, 8)),
-        ((2, 64, 64, 320), "float32", (0, 8)),
-        ((1, 56, 56, 36, 64), "float32", (0, 8)),
-        # Apart by something else: up to 16, which spares a step.
-        ((64, 14, 14, 256), "float32", (0, 14)),
-        ((64, 16, 512), "bfloat16", (0, 16)),
-        ((2, 25, 42, 256), "bfloat16", (1, 14)),
-        # No divisors: 8 parts, and a rest.
-        ((2, 509, 3), "float32", (0, 8)),
+        ((128, 128), (0, 8)),
+        ((56, 56, 36), (0, 8)),
+        ((14, 14), (0, 7)),
+        ((25, 42), (1, 7)),
+        # No divisors: all if they are few, or 8 parts and a rest.
+        ((9,), (0, 9)),
+        ((13, 4), (0, 13)),
+        ((509,), (0, 8)),
         # Nothing to add.
-        ((2, 1, 1, 3), "float32", (0, 1)),
-        ((2, 3), "float32", (0, 1)),
-        # Small: up to 16 all the same.
-        ((1, 16, 16, 1024), "float32 small", (0, 16)),
-        ((1, 28, 28, 256), "bfloat16 small", (0, 14)),
-        ((1, 64, 64, 64), "float32 small", (0, 16)),
+        ((1, 1), (0, 1)),
+        ((), (0, 1)),
     ],
 )
-def test_parts(shape, dtype, split):
-    dtype, _, small = dtype.partition(" ")
-    sizes = shape[1:-1]
-    size = jnp.dtype(dtype).itemsize
-    strides = [size * math.prod(shape[axis + 2 :]) for axis in range(len(sizes))]
-    assert _cpu_sums._parts(sizes, tuple(strides), small=bool(small)) == split
+def test_parts(sizes, split):
+    assert _cpu_sums._parts(sizes) == split

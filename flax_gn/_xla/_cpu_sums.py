@@ -2,7 +2,7 @@
 
 XLA gives each sum a pass of its own, and is slow at sums over many positions of what is
 computed from an array. It is good at loops over elements, and so at sums of a few
-positions that lie far apart. So 8 or 16 parts of the array are added, both values as
+positions that lie far apart. So eight parts of the array are added, both values as
 one complex number, then as many of what is left: one pass for both sums
 (docs/performance.md).
 """
@@ -22,14 +22,11 @@ from flax_gn._xla import _arithmetic
 from flax_gn._xla._arithmetic import to_groups
 
 # Parts of an array that are added in one loop: with fewer, more is written and read
-# again; of more, added one after the other, digits are lost: a relative error of 6e-8
-# (root mean square) with 16, of 8e-8 with 32.
-_MANY = 16
-
-# Parts whose distance is a multiple of the page are kept in the same places of a CPU's
-# first cache, which has room for 8 of them: 16 took twice the time of 8. Of an array of
-# so few bytes that a larger cache holds it, that costs little.
-_PAGE, _WAYS, _SMALL = 4096, 8, 1 << 21
+# again; of more, added one after the other, digits are lost: with 16 the largest errors
+# of outputs are a tenth larger in the mean of experiments/numerics. Parts whose
+# distance is a multiple of the page are kept in the same places of a CPU's first cache
+# as well, which has room for 8: 16 took twice the time.
+_MANY = 8
 
 Both = tuple[jax.Array, jax.Array]
 
@@ -90,13 +87,7 @@ def added_sums(axes, function: Callable[..., Both], *arrays: Any) -> Both:
 def _added(axes, function, arrays):
     """The sum of ``function(*arrays)`` over axes, by adding parts along one of them."""
     shape = _shape(arrays)
-    whole = [array for array in jax.tree.leaves(arrays) if array.shape == shape]
-    itemsize = max(array.dtype.itemsize for array in whole)
-    at, number = _parts(
-        tuple(shape[axis] for axis in axes),
-        tuple(itemsize * math.prod(shape[axis + 1 :]) for axis in axes),
-        small=is_known(*shape) and itemsize * math.prod(shape) <= _SMALL,
-    )
+    at, number = _parts(tuple(shape[axis] for axis in axes))
     if number == 1:
         return function(*arrays)
     axis = axes[at]
@@ -123,33 +114,23 @@ def _part(arrays, axis, start, end):
 
 
 @functools.cache
-def _parts(
-    sizes: tuple[int, ...], strides: tuple[int, ...], *, small: bool
-) -> tuple[int, int]:
+def _parts(sizes: tuple[int, ...]) -> tuple[int, int]:
     """Which of the axes to split, and into how many parts; 1 if nothing is left to add.
 
     Whole numbers of parts, as many as may be; else as many, and a rest. The outermost
     axis that has enough of them, where parts are longest.
-
-    Args:
-      sizes: of the axes.
-      strides: bytes from one element to the next along each.
-      small: whether a larger cache holds the whole.
     """
 
-    def fits(axis, number):
-        distance = sizes[axis] // number * strides[axis]
-        return small or number <= _WAYS * (_PAGE // math.gcd(distance, _PAGE))
-
     def number(axis):
-        most = min(sizes[axis], _MANY)
-        whole = [n for n in range(1, most + 1) if sizes[axis] % n == 0]
-        best = max(n for n in whole if fits(axis, n))
-        return best if best > _WAYS // 2 or best == sizes[axis] else min(most, _WAYS)
+        size = sizes[axis]
+        best = max(n for n in range(1, _MANY + 1) if size % n == 0)
+        if best > _MANY // 2 or best == size:
+            return best
+        # The few that would be left over would take loops of their own.
+        return size if size < 2 * _MANY else _MANY
 
     def order(axis):
-        parts = number(axis)
-        return sizes[axis] > 1, sizes[axis] % parts == 0, min(parts, _WAYS)
+        return sizes[axis] > 1, sizes[axis] % number(axis) == 0, number(axis)
 
     if not sizes:
         return 0, 1
