@@ -1,12 +1,8 @@
-"""What the search for the rates and the pilot train."""
+"""What the search for the rates and the pilot train: that of `small_batch`.
 
-import pathlib
+On one device, as `experiments.lab.search` has it.
+"""
 
-from experiments.lab import search
-from experiments.small_batch import recipe
+from experiments.small_batch.trial import trial
 
-
-def trial(norm: str, folder: pathlib.Path) -> search.Trial:
-    """That of `small_batch`, on one device."""
-    del folder
-    return search.on_images(recipe.network, norm)
+__all__ = ["trial"]

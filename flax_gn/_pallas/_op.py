@@ -310,8 +310,8 @@ def _means(problem, saved, totals):
         _xla.sum_per_group(problem.groups, totals[:, i].reshape(shape))
         for i in range(2)
     )
-    sums = _xla.sum_over_devices(problem, tuple(local))
-    return jnp.stack([_rows(s / saved.moments.number, n, c) for s in sums], 1)
+    means = _xla.means_over_devices(problem, local, saved.moments.number)
+    return jnp.stack([_rows(mean, n, c) for mean in means], 1)
 
 
 def _backward_jvp(kernels, problem, primals, tangents):

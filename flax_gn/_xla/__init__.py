@@ -16,7 +16,7 @@ from flax_gn._xla._arithmetic import (
     sum_to,
     to_channels,
 )
-from flax_gn._xla._devices import merge_over_devices, sum_over_devices
+from flax_gn._xla._devices import means_over_devices, merge_over_devices
 from flax_gn._xla._op import (
     cotangent,
     forward,
@@ -35,10 +35,10 @@ __all__ = [
     "group_coefficients",
     "group_norm",
     "group_stats",
+    "means_over_devices",
     "merge_over_devices",
     "moments_tangent",
     "pilot",
-    "sum_over_devices",
     "sum_per_group",
     "sum_to",
     "tangent",

@@ -16,11 +16,15 @@ function of jax.numpy takes four times as long or more to trace in a new shape, 
 is jitted itself.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+# Two values that are formed, or summed, together.
+Both = tuple[jax.Array, jax.Array]
 
 
 class Moments(NamedTuple):
@@ -80,8 +84,13 @@ def per_channel(problem, saved: Saved, per_group) -> Coefficients:
 
 def centred_and_square(problem, x, pilot, mask=None):
     """The two values, x - pilot and its square, whose sums make the moments."""
-    centred = where(mask, lax.sub(widened(problem, x, mask), pilot))
-    return centred, lax.square(centred)
+    value = centred(problem, x, mask, pilot)
+    return value, lax.square(value)
+
+
+def centred(problem, x, mask, pilot):
+    """The value x - pilot; zero where masked."""
+    return where(mask, lax.sub(widened(problem, x, mask), pilot))
 
 
 def x_hat_of(problem, x, mask, coefficients: Coefficients):
@@ -108,33 +117,42 @@ def z_of(problem, x, mask, coefficients: Coefficients):
 
 def y_of(problem, x, mask, coefficients: Coefficients):
     """The result."""
-    y = z_of(problem, x, mask, coefficients)
+    return activated(problem, z_of(problem, x, mask, coefficients))
+
+
+def activated(problem, z):
+    """The result, of the activation's argument."""
     if problem.activation is not None:
-        y = problem.activation(y)
-    return y.astype(problem.out_dtype)
+        z = problem.activation(z)
+    return z.astype(problem.out_dtype)
 
 
 def dz_of(problem, x, dy, mask, coefficients: Coefficients):
     """The cotangent of z."""
+    return pulled_back(problem, lambda: z_of(problem, x, mask, coefficients), dy)
+
+
+def pulled_back(problem, z: Callable[[], jax.Array], dy):
+    """The cotangent of the activation's argument, which is formed if it is needed."""
     dy = dy.astype(problem.compute_dtype)
     if problem.activation is None:
         return dy
-    return jax.vjp(problem.activation, z_of(problem, x, mask, coefficients))[1](dy)[0]
+    return jax.vjp(problem.activation, z())[1](dy)[0]
 
 
-def dz_and_product(problem, x, dy, mask, coefficients, for_z):
+def dz_and_product(problem, x, dy, mask, coefficients: Coefficients):
     """The two values, dz and dz * x_hat, whose sums make the gradients."""
-    dz = dz_of(problem, x, dy, mask, for_z)
+    dz = dz_of(problem, x, dy, mask, coefficients)
     return dz, lax.mul(dz, x_hat_of(problem, x, mask, coefficients))
 
 
 def dx_of(g, x_hat, means):
-    """``g - <g> - x_hat * <x_hat * g>``, dx for g = rstd * gamma * dz.
+    """``g - <g> - x_hat * <x_hat * g>``; dx, for g = rstd * gamma * dz.
 
     Args:
-      g: what dz amounts to in x; as much of it as may be.
+      g: gamma * dz, or rstd times as much.
       x_hat: the normalised input.
-      means: <g> and <x_hat * g>, per group, or repeated for channels.
+      means: <g> and <x_hat * g>, per group.
     """
     mean, mean_x_hat = (to_channels(v, g.shape[-1]) for v in means)
     return lax.sub(lax.sub(g, mean), lax.mul(x_hat, mean_x_hat))
@@ -149,6 +167,15 @@ def slope(coefficients: Coefficients):
 def spatial_sum(axes, value: jax.Array) -> jax.Array:
     """Sum over the reduced axes, per channel: (*kept, 1, ..., C)."""
     return lax.expand_dims(lax.reduce_sum(value, axes), axes)
+
+
+def separate_sum(axes, value: jax.Array) -> jax.Array:
+    """`spatial_sum`, which XLA does not merge with a later one.
+
+    Over samples or channels, that is, after which two sums would no longer share one
+    read of what they are formed from.
+    """
+    return lax.optimization_barrier(spatial_sum(axes, value))
 
 
 def sum_per_group(groups: int, value: jax.Array) -> jax.Array:
@@ -168,6 +195,17 @@ def sum_to(parameter, value):
         if size != full
     ]
     return spatial_sum(axes, value).astype(parameter.dtype)
+
+
+def part(arrays: Any, axis: int, start: int, end: int) -> Any:
+    """A part of arrays along an axis; those of size 1 there take part in all."""
+
+    def of(array):
+        if array.shape[axis] == 1:
+            return array
+        return lax.slice_in_dim(array, start, end, axis=axis)
+
+    return jax.tree.map(of, arrays)
 
 
 def to_groups(groups: int, value: jax.Array) -> jax.Array:

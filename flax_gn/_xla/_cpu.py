@@ -22,7 +22,6 @@ program should have few. Passes are bound by arithmetic, so per element there is
 import math
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -31,16 +30,19 @@ from flax_gn._problem import is_known
 from flax_gn._xla._arithmetic import (
     Moments,
     Saved,
+    activated,
+    centred,
     centred_and_square,
     group_coefficients,
     per_channel,
+    pulled_back,
+    separate_sum,
     slope,
     sum_to,
     to_channels,
     where,
-    widened,
 )
-from flax_gn._xla._cpu_sums import channel_sums, fold, group_sum, spatial_sum
+from flax_gn._xla._cpu_sums import channel_sums, fold, group_sum
 from flax_gn._xla._devices import means_over_devices
 from flax_gn._xla._moments import moments_of, pilot_and_count
 from flax_gn._xla._pilot import ninther, sliced
@@ -62,10 +64,8 @@ def forward(problem, x, gamma, beta, mask):
     # Devices that share statistics have agreed on another pilot since.
     centre = centre if problem.axis_name is None else _stored(near)
     coefficients = centre, *_stored(coefficients)
-    y = _z_of(problem, _stored(x), mask, beta, coefficients)
-    if problem.activation is not None:
-        y = problem.activation(y)
-    return y.astype(problem.out_dtype), value
+    z = _z_of(problem, _stored(x), mask, beta, coefficients)
+    return activated(problem, z), value
 
 
 def _moments_and_centre(problem, x, mask):
@@ -89,11 +89,8 @@ def cotangent(problem, saved: Saved, dy):
         for_z = _stored(_for_z(problem, saved))
 
     def dz_of(x, dy, mask, for_z):
-        dy = dy.astype(problem.compute_dtype)
-        if activation is None:
-            return dy
-        z = _z_of(problem, x, mask, saved.beta, for_z)
-        return jax.vjp(activation, z)[1](dy)[0]
+        z = partial(_z_of, problem, x, mask, saved.beta, for_z)
+        return pulled_back(problem, z, dy)
 
     x, dy = _stored((saved.x, dy))
     # To form dz twice costs less than to store it, but not if the activation has an
@@ -104,14 +101,14 @@ def cotangent(problem, saved: Saved, dy):
 
     def products(x, dy, dz, mask, for_z):
         dz = dz_of(x, dy, mask, for_z) if dz is None else dz
-        return dz, lax.mul(dz, _centred(problem, x, mask, for_z))
+        return dz, lax.mul(dz, centred(problem, x, mask, for_z[0]))
 
     arrays = (x, None if dz is not None else dy, dz, mask, for_z)
     sum_dz, sum_dz_centred = channel_sums(problem, products, *arrays)
     sum_kept_dz = sum_dz
     if mask is not None:
         kept = where(mask, products(*arrays)[0])
-        sum_kept_dz = spatial_sum(problem.reduced, kept)
+        sum_kept_dz = separate_sum(problem.reduced, kept)
     sum_dz_x_hat = lax.add(
         lax.mul(coefficients.rstd, sum_dz_centred),
         lax.mul(coefficients.offset, sum_kept_dz),
@@ -129,7 +126,7 @@ def cotangent(problem, saved: Saved, dy):
     x, dy = _stored((x, dy))
     if dz is None:
         dz = dz_of(x, dy, mask, for_z)
-    of_centred = lax.mul(_centred(problem, x, mask, for_z), of_centred)
+    of_centred = lax.mul(centred(problem, x, mask, for_z[0]), of_centred)
     dx = where(mask, lax.sub(lax.sub(lax.mul(dz, of_x), of_centred), rest))
     return (
         dx.astype(saved.x.dtype),
@@ -160,15 +157,11 @@ def _for_z(problem, saved: Saved):
 
 def _z_of(problem, x, mask, beta, for_z):
     """The activation's argument; beta where masked."""
-    _, scale, offset = for_z
-    z = lax.add(lax.mul(_centred(problem, x, mask, for_z), scale), offset)
+    near, scale, offset = for_z
+    z = lax.add(lax.mul(centred(problem, x, mask, near), scale), offset)
     if mask is None:
         return z
     return jnp.where(mask, z, 0 if beta is None else beta.astype(z.dtype))
-
-
-def _centred(problem, x, mask, for_z):
-    return where(mask, lax.sub(widened(problem, x, mask), for_z[0]))
 
 
 def _stored(arrays):

@@ -18,8 +18,13 @@ from jax import lax
 
 from flax_gn._problem import Problem, is_known
 from flax_gn._target import target
-from flax_gn._xla import _arithmetic
-from flax_gn._xla._arithmetic import to_groups
+from flax_gn._xla._arithmetic import (
+    Both,
+    part,
+    separate_sum,
+    spatial_sum,
+    sum_per_group,
+)
 
 # Parts of an array that are added in one loop: with fewer, more is written and read
 # again; of more, added one after the other, digits are lost: with 16 the largest errors
@@ -28,22 +33,10 @@ from flax_gn._xla._arithmetic import to_groups
 # as well, which has room for 8: 16 took twice the time.
 _MANY = 8
 
-Both = tuple[jax.Array, jax.Array]
-
-
-def spatial_sum(axes, value: jax.Array) -> jax.Array:
-    """Sum over the reduced axes, per channel: (*kept, 1, ..., C).
-
-    The barrier keeps XLA from merging this sum with a later one over samples or
-    channels, after which two sums would no longer share one read.
-    """
-    return lax.optimization_barrier(_arithmetic.spatial_sum(axes, value))
-
 
 def group_sum(problem: Problem, value: jax.Array) -> jax.Array:
     """Sum over the reduced axes and the channels of each group: (*kept, 1, ..., G)."""
-    total = spatial_sum(problem.reduced, value)
-    return _arithmetic.sum_per_group(problem.groups, total)
+    return sum_per_group(problem.groups, separate_sum(problem.reduced, value))
 
 
 def channel_sums(problem: Problem, function: Callable[..., Both], *arrays: Any) -> Both:
@@ -61,16 +54,16 @@ def channel_sums(problem: Problem, function: Callable[..., Both], *arrays: Any) 
         return added_sums(axes, function, *arrays)
     again = lax.optimization_barrier(arrays)
     a, b = function(*arrays)[0], function(*again)[1]
-    return spatial_sum(axes, a), spatial_sum(axes, b)
+    return separate_sum(axes, a), separate_sum(axes, b)
 
 
 def fold(groups: int, a: jax.Array, b: jax.Array) -> Both:
     """Sums over the channels of each group, (..., C) to (..., G); small, so as one."""
     # An all-reduce of complex numbers is not to be had everywhere.
     if target().split:
-        a, b = (_arithmetic.sum_per_group(groups, value) for value in (a, b))
+        a, b = (sum_per_group(groups, value) for value in (a, b))
         return a, b
-    both = lax.reduce_sum(to_groups(groups, lax.complex(a, b)), [a.ndim])
+    both = sum_per_group(groups, lax.complex(a, b))
     return lax.real(both), lax.imag(both)
 
 
@@ -94,23 +87,14 @@ def _added(axes, function, arrays):
     rest = shape[axis] % number
     if rest:
         end = shape[axis] - rest
-        first = _added(axes, function, _part(arrays, axis, 0, end))
-        last = _added(axes, function, _part(arrays, axis, end, shape[axis]))
+        first = _added(axes, function, part(arrays, axis, 0, end))
+        last = _added(axes, function, part(arrays, axis, end, shape[axis]))
         return lax.add(first, last)
     if math.prod(shape[axis] for axis in axes) <= _MANY:
-        return _arithmetic.spatial_sum(axes, function(*arrays))
+        return spatial_sum(axes, function(*arrays))
     split = *shape[:axis], number, shape[axis] // number, *shape[axis + 1 :]
     left = lax.reduce_sum(lax.reshape(function(*arrays), split), [axis])
     return _added(axes, lambda same: same, lax.optimization_barrier([left]))
-
-
-def _part(arrays, axis, start, end):
-    def of(array):
-        if array.shape[axis] == 1:
-            return array
-        return lax.slice_in_dim(array, start, end, axis=axis)
-
-    return jax.tree.map(of, arrays)
 
 
 @functools.cache

@@ -32,8 +32,8 @@ from flax_gn._xla._arithmetic import (
     dz_of,
     group_coefficients,
     per_channel,
+    separate_sum,
     slope,
-    spatial_sum,
     sum_to,
     to_channels,
     to_groups,
@@ -101,12 +101,12 @@ def _sums_per_channel(problem, saved, x, dy, per_group):
     """Of dz, of dz where x is kept, and of dz * x_hat."""
     mask = saved.mask
     coefficients = per_channel(problem, saved, per_group)
-    dz, product = dz_and_product(problem, x, dy, mask, coefficients, coefficients)
+    dz, product = dz_and_product(problem, x, dy, mask, coefficients)
     sum_dz, sum_dz_x_hat = channel_sums(problem.reduced, dz, product)
     if mask is None:
         return sum_dz, sum_dz, sum_dz_x_hat
-    kept = spatial_sum(problem.reduced, where(mask, dz))
-    return sum_dz, lax.optimization_barrier(kept), sum_dz_x_hat
+    sum_kept_dz = separate_sum(problem.reduced, where(mask, dz))
+    return sum_dz, sum_kept_dz, sum_dz_x_hat
 
 
 def _dx(problem, saved, x, dy, per_group, means):
@@ -167,7 +167,7 @@ def _sums_over_samples(problem, saved, x, dy, per_group):
     parameters, per_group = lax.optimization_barrier((parameters, per_group))
     saved = saved._replace(gamma=parameters[0], beta=parameters[1])
     coefficients = per_channel(problem, saved, per_group)
-    dz, product = dz_and_product(problem, x, dy, None, coefficients, coefficients)
+    dz, product = dz_and_product(problem, x, dy, None, coefficients)
     total = _gpu_rows.over_samples(lax.complex(dz, product))
     sums = lax.real(total), lax.imag(total)
     return (

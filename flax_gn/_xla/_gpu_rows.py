@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from flax_gn._problem import is_known
-from flax_gn._xla._arithmetic import sum_per_group
+from flax_gn._xla._arithmetic import Both, part, sum_per_group
 
 # Positions up to which rows are summed: with 16 to 4096 of them a forward pass takes up
 # to a quarter less on an H100 (docs/decisions.md). With 16384 of a single sample the
@@ -92,9 +92,9 @@ def sums(
     rows: int,
     axes: Sequence[int],
     groups: int,
-    function: Callable[..., tuple[jax.Array, jax.Array]],
+    function: Callable[..., Both],
     *arrays: Any,
-) -> tuple[jax.Array, jax.Array]:
+) -> Both:
     """`_gpu_sums.group_sums` by way of ``rows`` sums per group, a `number`.
 
     Each part is formed from slices of the arrays: XLA stores what several users take
@@ -113,22 +113,16 @@ def sums(
             )
         return array.reshape(*first, -1, last)
 
-    def part(start):
+    def padded(start):
         end = min(start + rows, positions)
-
-        def of(array):
-            if array.shape[kept] == 1:
-                return array
-            return lax.slice_in_dim(array, start, end, axis=kept)
-
-        both = lax.complex(*function(*jax.tree.map(of, flattened)))
+        both = lax.complex(*function(*part(flattened, kept, start, end)))
         missing = rows - both.shape[kept]
         return jnp.pad(both, [(0, missing * (i == kept)) for i in range(both.ndim)])
 
     flattened = jax.tree.map(flat, arrays)
     # Traced for one part.
     function = jax.jit(function, inline=True)
-    parts = _tree_sum([part(start) for start in range(0, positions, rows)])
+    parts = _tree_sum([padded(start) for start in range(0, positions, rows)])
     of_rows = lax.optimization_barrier(sum_per_group(groups, parts))
     of_rows = jnp.moveaxis(of_rows, kept, -1)
     total = sum_last(of_rows, _MOST_ROWS_ADDED)

@@ -17,8 +17,8 @@ from jax import lax
 
 from flax_gn._problem import Problem, is_known
 from flax_gn._target import target
-from flax_gn._xla import _arithmetic, _gpu_rows
-from flax_gn._xla._arithmetic import to_groups
+from flax_gn._xla import _gpu_rows
+from flax_gn._xla._arithmetic import Both, separate_sum, to_groups
 from flax_gn._xla._gpu_rows import sum_last
 
 # Positions that one block sums. With fewer, writing and reading the partial sums, 16
@@ -26,12 +26,10 @@ from flax_gn._xla._gpu_rows import sum_last
 # splits the sum in its own way.
 _FEWEST, _GOOD, _MOST = 160, 256, 4096
 
-Both = tuple[jax.Array, jax.Array]
-
 
 def group_sum(problem: Problem, value: jax.Array) -> jax.Array:
     """Sum over the reduced axes and the channels of each group: (*kept, 1, ..., G)."""
-    return sum_last(to_groups(problem.groups, _spatial_sum(problem.reduced, value)))
+    return sum_last(to_groups(problem.groups, separate_sum(problem.reduced, value)))
 
 
 def group_sums(problem: Problem, function: Callable[..., Both], *arrays: Any) -> Both:
@@ -56,20 +54,11 @@ def channel_sums(axes: Sequence[int], a: jax.Array, b: jax.Array) -> Both:
         shape = *shape[:axis], shape[axis] // size, size, *shape[axis + 1 :]
         within = (axis + 1, *(other + 1 for other in axes if other > axis))
         # Without the barrier XLA merges the two steps into one again.
-        both = _spatial_sum(within, both.reshape(shape))
+        both = separate_sum(within, both.reshape(shape))
         both = lax.squeeze(both, [axis + 1])
         axes = tuple(other for other in axes if other <= axis)
-    total = _spatial_sum(axes, both)
+    total = separate_sum(axes, both)
     return lax.real(total), lax.imag(total)
-
-
-def _spatial_sum(axes, value):
-    """The barrier keeps XLA from merging this sum with a later one.
-
-    Over samples or channels, that is, after which two sums would no longer share one
-    read.
-    """
-    return lax.optimization_barrier(_arithmetic.spatial_sum(axes, value))
 
 
 def block_of(axes: Sequence[int], value: jax.Array) -> tuple[int, int] | None:

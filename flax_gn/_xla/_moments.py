@@ -24,7 +24,7 @@ from flax_gn._xla._arithmetic import (
     where,
     widened,
 )
-from flax_gn._xla._devices import merge_over_devices, sum_over_devices
+from flax_gn._xla._devices import means_over_devices, merge_over_devices
 
 # What sums a value over the reduced axes and the channels of each group.
 GroupSum = Callable[[Problem, jax.Array], jax.Array]
@@ -50,7 +50,7 @@ def pilot_and_count(
       group_sum: for the mean of what a mask keeps, which is the pilot then.
     """
     if mask is not None:
-        return masked_pilot_and_count(problem, x, mask, group_sum)
+        return _masked_pilot_and_count(problem, x, mask, group_sum)
     sizes = [x.shape[axis] for axis in problem.reduced]
     if all(map(is_positive, sizes)):
         near = pilot(problem, x).astype(problem.compute_dtype)
@@ -59,7 +59,7 @@ def pilot_and_count(
     else:
         # There may be no value to be the pilot.
         everything = jnp.ones((1,) * x.ndim, bool)
-        near, _ = masked_pilot_and_count(problem, x, everything, group_sum)
+        near, _ = _masked_pilot_and_count(problem, x, everything, group_sum)
     return near, count_of(problem, x, near)
 
 
@@ -73,7 +73,7 @@ def count_of(problem: Problem, x: jax.Array, like: jax.Array) -> jax.Array:
     return constant(count, like)
 
 
-def masked_pilot_and_count(problem, x, mask, group_sum: GroupSum):
+def _masked_pilot_and_count(problem, x, mask, group_sum: GroupSum):
     """The mean of the kept values: any nine might be masked, so all are read.
 
     Formed as low + mean(x - low) with the least kept value, so that it equals the
@@ -133,12 +133,12 @@ def tangent(
 
     def transpose(saved, cotangents):
         x, mask, value = saved
-        constant, slope = (to_channels(total, x.shape[-1]) for total in cotangents)
-        dx = constant + slope * twice_centred(x, mask, mean_of(value))
+        of_mean, of_var = (to_channels(c, x.shape[-1]) for c in cotangents)
+        dx = of_mean + of_var * twice_centred(x, mask, mean_of(value))
         return where(mask, dx).astype(x.dtype)
 
     sums = linear_call(of_sums, transpose, (x, mask, value), dx)
     # Outside of the call, for jax transposes an all-reduce in more than one way.
-    shift, var = (s / value.number for s in sum_over_devices(problem, sums))
+    shift, var = means_over_devices(problem, sums, value.number)
     zeros = jax.tree.map(jnp.zeros_like, value)
     return zeros._replace(shift=shift, var=var)

@@ -145,7 +145,7 @@ def tangent(problem, saved: Saved, tangents):
     dx, dgamma, dbeta = tangents
     x, mask = saved.x, saved.mask
     coefficients = per_channel(problem, saved, group_coefficients(problem, saved))
-    if _passes() is _cpu:
+    if _passes() is _cpu:  # which would form them anew for each element
         coefficients = lax.optimization_barrier(coefficients)
 
     def products(x, dx, coefficients, mask):

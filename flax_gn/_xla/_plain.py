@@ -10,6 +10,8 @@ each,
 and where they end is left to the compiler.
 """
 
+from functools import partial
+
 from jax import lax
 
 from flax_gn._xla._arithmetic import (
@@ -61,9 +63,9 @@ def group_sums(problem, function, *arrays):
 def moments(problem, x, mask):
     """The statistics of x, over all devices along the problem's axis_name."""
     near, count = pilot_and_count(problem, x, mask, pilot, group_sum)
-    both = centred_and_square(problem, x, to_channels(near, x.shape[-1]), mask)
-    sums = (group_sum(problem, value) for value in both)
-    return moments_of(problem, near, count, *sums)
+    centre = to_channels(near, x.shape[-1])
+    both = group_sums(problem, partial(centred_and_square, problem), x, centre, mask)
+    return moments_of(problem, near, count, *both)
 
 
 def forward(problem, x, gamma, beta, mask):
@@ -77,7 +79,7 @@ def cotangent(problem, saved: Saved, dy):
     """The cotangents of x, gamma and beta."""
     x, mask = saved.x, saved.mask
     coefficients = per_channel(problem, saved, group_coefficients(problem, saved))
-    dz, product = dz_and_product(problem, x, dy, mask, coefficients, coefficients)
+    dz, product = dz_and_product(problem, x, dy, mask, coefficients)
     sum_dz = sum_kept_dz = spatial_sum(problem.reduced, dz)
     sum_dz_x_hat = spatial_sum(problem.reduced, product)
     if mask is not None:

@@ -20,7 +20,6 @@ import numpy as np
 from jax import lax
 
 from flax_gn._problem import is_known
-from flax_gn._xla import _arithmetic
 from flax_gn._xla._arithmetic import (
     Saved,
     centred_and_square,
@@ -29,6 +28,7 @@ from flax_gn._xla._arithmetic import (
     dz_of,
     group_coefficients,
     per_channel,
+    separate_sum,
     slope,
     sum_per_group,
     sum_to,
@@ -64,11 +64,11 @@ def cotangent(problem, saved: Saved, dy):
     """The cotangents of x, gamma and beta."""
     x, mask = saved.x, saved.mask
     coefficients = per_channel(problem, saved, group_coefficients(problem, saved))
-    dz, product = dz_and_product(problem, x, dy, mask, coefficients, coefficients)
-    sum_dz = sum_kept_dz = _spatial_sum(problem, dz)
-    sum_dz_x_hat = _spatial_sum(problem, product)
+    dz, product = dz_and_product(problem, x, dy, mask, coefficients)
+    sum_dz = sum_kept_dz = separate_sum(problem.reduced, dz)
+    sum_dz_x_hat = separate_sum(problem.reduced, product)
     if mask is not None:
-        sum_kept_dz = _spatial_sum(problem, where(mask, dz))
+        sum_kept_dz = separate_sum(problem.reduced, where(mask, dz))
     of_x = slope(coefficients)
     totals = (
         sum_per_group(problem.groups, lax.mul(of_x, total))
@@ -96,17 +96,7 @@ def group_sums(problem, function, *arrays):
 
 
 def _group_sum(problem, value):
-    return sum_per_group(problem.groups, _spatial_sum(problem, value))
-
-
-def _spatial_sum(problem, value):
-    """The barrier keeps XLA from merging this sum with a later one.
-
-    Over samples or channels, that is, after which two sums would no longer share one
-    read.
-    """
-    total = _arithmetic.spatial_sum(problem.reduced, value)
-    return lax.optimization_barrier(total)
+    return sum_per_group(problem.groups, separate_sum(problem.reduced, value))
 
 
 def pilot(problem, x):
