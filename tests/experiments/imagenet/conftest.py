@@ -1,5 +1,6 @@
 """Hosts as processes of this machine, forked from one that has imported everything."""
 
+import concurrent.futures
 import dataclasses
 import multiprocessing
 import socket
@@ -37,42 +38,49 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def start(tmp_path_factory, cache):
+def start(cache):
     """Runs the program on several hosts, and says how each ended.
 
     ``hooks`` says what goes wrong, by host; a host that others would wait for in vain
-    is killed once the first has gone, as schedulers do.
+    is killed once the first has gone, as schedulers do. What a host prints comes
+    through a pipe: a file would be cut short where the disk is full.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([worker.__name__])
 
     def run(out, *more, hosts=1, devices=1, hooks=None) -> list[Ended]:
-        logs = tmp_path_factory.mktemp("logs")
         with socket.socket() as probe:
             probe.bind(("localhost", 0))
             port = probe.getsockname()[1]
-        processes = []
+        processes, printed = [], []
         for number in range(hosts):
             argv = [*ARGUMENTS, "--out", str(out), *more]
             if hosts > 1:
                 argv += ["--coordinator", f"localhost:{port}"]
                 argv += ["--hosts", str(hosts), "--host", str(number)]
-            log = logs / str(number)
             hook = (hooks or {}).get(number)
-            processes.append(
-                context.Process(
-                    target=worker.host, args=(argv, devices, cache, log, hook)
-                )
+            read, log = context.Pipe(duplex=False)
+            process = context.Process(
+                target=worker.host, args=(argv, devices, cache, log, hook)
             )
-        for process in processes:
             process.start()
+            log.close()
+            processes.append(process)
+            printed.append(readers.submit(_read, read))
         _wait(processes)
         return [
-            Ended(process.exitcode, (logs / str(number)).read_text())
-            for number, process in enumerate(processes)
+            Ended(process.exitcode, text.result(PATIENCE))
+            for process, text in zip(processes, printed, strict=True)
         ]
 
-    return run
+    with concurrent.futures.ThreadPoolExecutor() as readers:
+        yield run
+
+
+def _read(pipe) -> str:
+    """All that is written to it until its other end is closed."""
+    with pipe, open(pipe.fileno(), "rb", closefd=False) as file:
+        return file.read().decode()
 
 
 def _wait(processes):
