@@ -17,6 +17,7 @@ SHAPES = [
     (3, 37, 2),
     (1, 1, 1, 4),
     (2, 509, 3),
+    (2, 16, 3),
     (2, 6),
 ]
 
@@ -112,6 +113,14 @@ def test_sum_over_the_channels_of_a_group(size):
     added = _gpu_rows.sum_last(jnp.asarray(values), size)
     np.testing.assert_array_equal(added, values.sum(-1))
     np.testing.assert_array_equal(_gpu_rows.sum_last(jnp.asarray(values)), added)
+
+
+@pytest.mark.parametrize(("positions", "loops"), [(16, 1), (17, 2), (64, 2)])
+def test_few_positions_are_added_in_one_loop(positions, loops):
+    x = jnp.ones((2, positions, 3))
+    sums = jax.jit(lambda x: _cpu_sums.added_sums((1,), lambda x: (x, x * x), x))
+    compiled = sums.lower(x).compile().as_text()
+    assert compiled.count(" reduce(") == loops
 
 
 @pytest.mark.parametrize(

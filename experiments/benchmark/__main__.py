@@ -23,6 +23,8 @@ import sys
 from experiments import records
 
 _MALLOC = {
+    # A heap of another thread ends at 64 MB, and what is larger is mapped anew.
+    "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
     "MALLOC_TOP_PAD_": str(1 << 20),
