@@ -56,7 +56,11 @@ BY_NAME: dict[str, Activation] = {
 
 @dataclasses.dataclass(frozen=True)
 class Elementwise:
-    """An activation that is held to its contract when it is called."""
+    """An activation that is held to its contract when it is called.
+
+    Its result has the dtype of its argument: a function may round, to bfloat16 say, and
+    what pulls cotangents back through it has them in the argument's.
+    """
 
     function: Activation
 
@@ -74,7 +78,7 @@ class Elementwise:
                     f"{z.shape}, a floating-point array of that shape; got {got}."
                 )
             )
-        return y
+        return y.astype(z.dtype)
 
 
 @dataclasses.dataclass(frozen=True)

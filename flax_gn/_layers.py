@@ -110,7 +110,7 @@ def call(
     if fused:
         return y
     activation: Any = layer.activation
-    return _activations.Elementwise(activation)(y).astype(y.dtype)
+    return _activations.Elementwise(activation)(y)
 
 
 def modulate(

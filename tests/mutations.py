@@ -138,6 +138,13 @@ MUTATIONS = (
         ("test_activation.py", "-k", "composition and silu"),
     ),
     Mutation(
+        "a function that rounds keeps its dtype",
+        "_activations.py",
+        "return y.astype(z.dtype)",
+        "return y",
+        ("test_activation.py", "-k", "may_round"),
+    ),
+    Mutation(
         "a tangent that forgets gamma's",
         "_xla/_op.py",
         "dz = lax.add(lax.mul(dz, coefficients.gamma), through_gamma)",

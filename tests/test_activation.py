@@ -126,3 +126,18 @@ def test_a_function_that_counts_on_axes(implementation):
     np.testing.assert_allclose(
         found, norm(X, GAMMA, BETA, activation="silu"), rtol=1e-6
     )
+
+
+def test_a_function_may_round(implementation):
+    # Its result and its gradient are those of the function it rounds, to 8 bits.
+    def rounded(z):
+        return jnp.tanh(z).astype(jnp.bfloat16)
+
+    norm = functools.partial(group_norm, groups=2, implementation=implementation)
+    got = jax.jit(lambda: _pulled(functools.partial(norm, activation=rounded)))()
+    want = jax.jit(lambda: _pulled(functools.partial(norm, activation=jnp.tanh)))()
+    assert {each.dtype for each in got} == {np.dtype(np.float32)}
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(a, b, atol=2.0**-7 * np.abs(b).max())
+    plain = _pulled(norm)
+    assert np.abs(got[1] - plain[1]).max() > 0.01
