@@ -17,7 +17,7 @@ from flax_gn._words import said
 def floating_dtype(name: str, dtype: DTypeLike) -> jnp.dtype:
     """A dtype of floating-point numbers that JAX holds them in."""
     try:
-        floating = jnp.issubdtype(dtype, jnp.floating)
+        floating = jnp.issubdtype(dtype, jnp.floating) and _is_held(jnp.dtype(dtype))
     except TypeError:  # not a dtype at all
         floating = False
     if not floating:
@@ -30,15 +30,20 @@ def floating_dtype(name: str, dtype: DTypeLike) -> jnp.dtype:
     return jax.dtypes.canonicalize_dtype(dtype)
 
 
+def _is_held(dtype: np.dtype) -> bool:
+    """Whether JAX has arrays of a floating dtype: none wider, nor of swapped bytes."""
+    return dtype.isnative and dtype.itemsize <= 8
+
+
 def _fix(name, dtype) -> str:
     if name == "dtype":
         return ""
-    if np.issubdtype(dtype, np.complexfloating):
+    if jnp.issubdtype(dtype, jnp.complexfloating):
         return (
             f" Give the real and the imaginary part of `{name}` each its own call, or "
             "make them channels: a cast would drop one."
         )
-    return f" Cast `{name}` first, with jnp.asarray."
+    return f" Cast `{name}` first, with its astype."
 
 
 def integer(name: str, value: Any) -> int:
@@ -147,9 +152,15 @@ def reduced_axes(
     return axes[:-1]
 
 
-def axes_of(name: str, ndim: int, given: int | Sequence[int]) -> tuple[int, ...]:
-    """Axes of an array of ``ndim`` axes, not negative and ascending."""
-    given = tuple(given) if isinstance(given, Sequence) else (given,)
+def axes_of(name: str, ndim: int, given: Any) -> tuple[int, ...]:
+    """Axes of an array of ``ndim`` axes, not negative and ascending.
+
+    Given as one or, as in Flax, as whatever can be iterated: a set, or an array.
+    """
+    try:
+        given = tuple(given)
+    except TypeError:
+        given = (given,)
     axes = [integer(name, axis) for axis in given]
     if any(not -ndim <= axis < ndim for axis in axes):
         raise ValueError(

@@ -67,7 +67,7 @@ def floating(
     Integers are as wide as the result when they are converted, and do not decide it.
     """
     if not jnp.issubdtype(x.dtype, jnp.integer) and x.dtype != jnp.bool_:
-        _arguments.floating_dtype("x", x.dtype)
+        x = _operands.floating_array("x", x)
         return x, canonicalize_dtype(x, *parameters, dtype=dtype)
     if dtype is None and all(parameter is None for parameter in parameters):
         dtype = jnp.float32

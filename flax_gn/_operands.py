@@ -110,7 +110,10 @@ def mask(value: Any, shape: tuple[int, ...]) -> jax.Array | None:
         array = jnp.asarray(value)
     except (TypeError, ValueError):
         array = None
-    if array is None or jnp.issubdtype(array.dtype, jnp.complexfloating):
+    if array is None or any(
+        jnp.issubdtype(array.dtype, kind)
+        for kind in (jnp.complexfloating, jax.dtypes.extended)
+    ):
         raise TypeError(
             said(
                 "`mask` must be boolean, or 0 where a position does not count; got "

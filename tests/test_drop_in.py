@@ -184,6 +184,31 @@ def test_complex_numbers_are_refused_without_the_advice_to_cast():
         assert "asarray" not in str(raised.value)
 
 
+@pytest.mark.parametrize("dtype", [">f4", ">f8"])
+@pytest.mark.parametrize("which", ["linen", "nnx"])
+def test_floats_that_jax_does_not_hold_are_refused_in_the_words_of_the_layer(
+    which, dtype
+):
+    layer = in_nnx(nnx_layers.GroupNorm, SHAPE[-1], 2)
+    if which == "linen":
+        layer = functools.partial(linen_layers.GroupNorm(2).init, jax.random.key(0))
+    with pytest.raises(TypeError, match=r"^GroupNorm: x must be floating-point"):
+        layer(np.ones(SHAPE, dtype))
+
+
+@pytest.mark.parametrize("axes", [np.array([1, -1]), {1, len(SHAPE) - 1}])
+def test_reduction_axes_are_all_that_flax_iterates(axes):
+    variables, x = randomized(linen_layers.GroupNorm(2), random()), random()
+    flaxs = nn.GroupNorm(2, reduction_axes=axes, use_fast_variance=False)
+    expected = apply(flaxs, variables, x)
+    ours = apply(linen_layers.GroupNorm(2, reduction_axes=axes), variables, x)
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
+    layer = in_nnx(
+        nnx_layers.GroupNorm, SHAPE[-1], 2, variables=variables, reduction_axes=axes
+    )
+    np.testing.assert_array_equal(layer(x), ours)
+
+
 def test_one_vector_is_normalised_as_flax_linen_does():
     layer, flax = linen_layers.GroupNorm(2), nn.GroupNorm(2, **EXACT)
     x, y = random((8,)), random((3, 8))

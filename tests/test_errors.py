@@ -47,6 +47,7 @@ BAD_CALLS = [
     if np.dtype(np.longdouble).name == "float128"
     else _bad("x_bytes", TypeError, "x must", "bytes", x=b"x"),
     _bad("x_big_endian", TypeError, "x must", ">f4", x=X.astype(">f4")),
+    _bad("x_key", TypeError, "x must", "key<fry>", x=jax.random.key(0)[None, None]),
     _bad("x_masked", TypeError, "x must", "MaskedArray", x=np.ma.array(X)),
     _bad("x_abstract", TypeError, "x must", x=jax.ShapeDtypeStruct(X.shape, X.dtype)),
     _bad("x_rank_0", ValueError, "x must", "batch axis", "()", x=X[0, 0, 0]),
@@ -101,6 +102,7 @@ BAD_CALLS = [
     _bad("mask_list", TypeError, "mask must", "list", mask=[True] * 5),
     _bad("mask_true", TypeError, "mask must", "bool", mask=True),
     _bad("mask_complex", TypeError, "mask must be boolean", "complex", mask=1j * X),
+    _bad("mask_key", TypeError, "mask must be boolean", mask=jax.random.key(0)[None]),
     _bad("mask_vector", ValueError, "mask must", "(5,)", mask=np.ones(5, bool)),
     _bad(
         "mask_square",
@@ -123,7 +125,7 @@ BAD_CALLS = [
     _bad("axes_low", ValueError, "reduction_axes", "-4", reduction_axes=(-4, 2)),
     _bad("axes_float", TypeError, "reduction_axes", "2.0", reduction_axes=2.0),
     _bad("axes_str", TypeError, "reduction_axes", reduction_axes="2"),
-    _bad("axes_set", TypeError, "reduction_axes", reduction_axes={1, 2}),
+    _bad("axes_nested", TypeError, "reduction_axes", reduction_axes=[[1], [2]]),
     # activation
     _bad("activation_name", ValueError, "activation", "'swish'", activation="swish"),
     _bad("activation_int", ValueError, "activation must", "3", activation=3),
@@ -166,6 +168,7 @@ BAD_CALLS = [
     _bad("dtype_int", TypeError, "dtype must", "int32", dtype=np.int32),
     _bad("dtype_complex", TypeError, "dtype must", "complex", dtype=complex),
     _bad("dtype_unknown", TypeError, "dtype must", "nonsense", dtype="nonsense"),
+    _bad("dtype_big_endian", TypeError, "dtype must", ">f4", dtype=">f4"),
     _bad("dtype_number", TypeError, "dtype must", "3", dtype=3),
     _bad(
         "implementation_unknown",
