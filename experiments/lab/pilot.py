@@ -52,7 +52,7 @@ PILOTS: Mapping[str, tuple[Pilot, ...]] = {
     ),
     "finetune": (Pilot("gn+ws", "group norm, weights standardised", (1, 2, 4, 8, 16)),),
     "detection": (
-        Pilot("gn", "group norm", (15, 30, 60), rate=0.064, measure="100 - AP"),
+        Pilot("gn", "group norm", (15, 30, 60, 120), measure="100 - AP"),
     ),
 }
 
