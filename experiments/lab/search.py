@@ -73,7 +73,9 @@ SEARCHED: Mapping[str, Searched] = {
         epochs=4,
     ),
     "detection": Searched(
-        ("frozen", "bn", "gn"), rates=(0.032, 0.064, 0.128, 0.256, 0.512), epochs=30
+        ("frozen", "bn", "gn"),
+        rates=(0.032, 0.064, 0.128, 0.256, 0.512, 1.024),
+        epochs=30,
     ),
 }
 
