@@ -72,7 +72,7 @@ TREES = Set(
     rate_first=0.032,
     rates={norm: search.best("detection", norm) for norm in NORMS},
     sizes={
-        "default": Size(epochs=60, batches=(1, 2), seeds=3),
+        "default": Size(epochs=60, batches=(1, 2), seeds=5),
         "quick": Size(epochs=2, batches=(1,), seeds=1),
     },
     words=Words(
