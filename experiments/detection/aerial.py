@@ -10,9 +10,9 @@ import pathlib
 from experiments.data import trees
 from experiments.data.boxed import Picture
 from experiments.detection import tiles
-from experiments.detection.sets import Set, Sites, Words
+from experiments.detection.sets import NORMS, Set, Sites, Words
 from experiments.detection.sources import Aerial, Held
-from experiments.lab import Size
+from experiments.lab import Size, search
 from flax_gn import models
 
 SHAPE = tiles.Shape(side=96, most=40)  # 19 m; the most in one is 23
@@ -70,9 +70,9 @@ TREES = Set(
     first_batch=16,
     evaluation_batch=22,  # of 44 tiles
     rate_first=0.032,
-    rate=0.064,
+    rates={norm: search.best("detection", norm) for norm in NORMS},
     sizes={
-        "default": Size(epochs=30, batches=(1, 2), seeds=3),
+        "default": Size(epochs=60, batches=(1, 2), seeds=5),
         "quick": Size(epochs=2, batches=(1,), seeds=1),
     },
     words=Words(

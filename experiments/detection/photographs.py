@@ -16,7 +16,7 @@ import pathlib
 from experiments.data import coco
 from experiments.detection import tiles
 from experiments.detection.scenes import Drawn, Whole
-from experiments.detection.sets import Set, Sites, Words
+from experiments.detection.sets import NORMS, Set, Sites, Words
 from experiments.lab import Size
 from flax_gn import models
 
@@ -67,7 +67,7 @@ COCO = Set(
     first_batch=16,
     evaluation_batch=16,
     rate_first=0.008,  # 0.0005 at 16: Adam's usual rates for networks so deep
-    rate=0.016,  # twice the first, as for the trees: 0.00006 at 1
+    rates=dict.fromkeys(NORMS, 0.016),  # twice the first: 0.00006 at 1
     sizes={
         # 245,760 pictures in each run: four passes over its half.
         "default": Size(epochs=30, batches=(1, 2), seeds=1),

@@ -17,16 +17,12 @@ steps, since they are few.
 from experiments.data import coco, trees
 from experiments.detection.aerial import TREES
 from experiments.detection.photographs import COCO
-from experiments.detection.sets import Set
+from experiments.detection.sets import NORMS, Set
 from experiments.lab import Size, plan
 from experiments.training import Config
 
-NORMS = ("frozen", "bn", "gn")
-TITLES = {
-    "frozen": "frozen batch norm",
-    "bn": "batch norm",
-    "gn": "group norm",
-}
+_TITLES = ("frozen batch norm", "batch norm", "group norm")
+TITLES = dict(zip(NORMS, _TITLES, strict=True))
 # Whose weights each starts from.
 SOURCES = {"frozen": "bn", "bn": "bn", "gn": "gn"}
 SETS = {trees.NAME: TREES, coco.NAME: COCO}
@@ -56,7 +52,7 @@ def configs(of: Set, norms: tuple[str, ...], size: Size) -> list[Config]:
     return plan.grid(
         norms,
         size,
-        dict.fromkeys(norms, of.rate),
+        of.rates,
         devices=of.devices,
         epoch_examples=of.examples(size),
         evaluation_batch=of.evaluation_batch,

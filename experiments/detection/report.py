@@ -68,12 +68,15 @@ def caption(record: Record) -> str:
     several = record.get("classes", 1) > 1
     classes = f" of {record['classes']} classes" if several else ""
     devices = f"{run['devices']} device" + ("s" if run["devices"] > 1 else "")
+    rates = {each["norm"]: each["rate"] for each in record["runs"]}
+    stated = ", ".join(f"{rate:g} ({TITLES[norm]})" for norm, rate in rates.items())
     told = (
         f"Average precision in percent as COCO defines it, on {record[of.tiles]} "
         f"{of.tiles} with {record[of.objects]} {of.objects}{classes} of {of.test}, "
         f"{spread_of(record)}, each the median of the last epochs. Fine-tuned for "
-        f"{run['epochs']} epochs of {run['epoch_examples']} {of.tiles} on {devices}; "
-        f"before that, trained for {first['epochs']} epochs on {of.first} at "
+        f"{run['epochs']} epochs of {run['epoch_examples']} {of.tiles} on {devices}, "
+        f"at a peak learning rate of Adam, for 256 {of.tiles}, of {stated}; before "
+        f"that, trained for {first['epochs']} epochs on {of.first} at "
         f"{first['batch']} per device, after which the AP on {of.again} was the one "
         "called before."
     )

@@ -11,6 +11,8 @@ from experiments.detection.sources import Source, Tested
 from experiments.detection.tiles import Shape
 from experiments.lab import Size
 
+NORMS = ("frozen", "bn", "gn")  # that are compared
+
 
 class Sites(NamedTuple):
     """What is trained on first, what next, and the tiles that are tested on.
@@ -69,7 +71,7 @@ class Set:
       first_batch: tiles per step on the first site, on one device.
       evaluation_batch: tiles per step of the evaluation.
       rate_first: peak learning rate on the first site, for 256 tiles.
-      rate: on the second one, likewise.
+      rates: on the second one, likewise, of each norm.
       sizes: by name.
       words: for the report.
     """
@@ -84,7 +86,7 @@ class Set:
     first_batch: int
     evaluation_batch: int
     rate_first: float
-    rate: float
+    rates: Mapping[str, float]
     sizes: Mapping[str, Size]
     words: Words
 

@@ -19,7 +19,7 @@ RATES = dict.fromkeys(NORMS, search.best("groups", "groups32"))
 BATCHES = (32,)
 
 SIZES = {
-    "default": Size(epochs=8, batches=BATCHES, seeds=3),
+    "default": Size(epochs=60, batches=BATCHES, seeds=5),
     "quick": Size(epochs=1, batches=BATCHES, seeds=1, examples=1280),
     "full": Size(epochs=60, batches=BATCHES, seeds=5),
 }

@@ -51,9 +51,7 @@ PILOTS: Mapping[str, tuple[Pilot, ...]] = {
         Pilot("vgg-gn", "VGG, group norm", (5, 10, 20, 40)),
     ),
     "finetune": (Pilot("gn+ws", "group norm, weights standardised", (1, 2, 4, 8, 16)),),
-    "detection": (
-        Pilot("gn", "group norm", (15, 30, 60), rate=0.064, measure="100 - AP"),
-    ),
+    "detection": (Pilot("gn", "group norm", (15, 30, 60, 120), measure="100 - AP"),),
 }
 
 

@@ -72,7 +72,11 @@ SEARCHED: Mapping[str, Searched] = {
         rates=(0.025, 0.05, 0.1, 0.2, 0.4, 0.8),
         epochs=4,
     ),
-    "detection": Searched(()),  # a pilot alone, at the rate of its recipe
+    "detection": Searched(
+        ("frozen", "bn", "gn"),
+        rates=(0.032, 0.064, 0.128, 0.256, 0.512, 1.024),
+        epochs=30,
+    ),
 }
 
 

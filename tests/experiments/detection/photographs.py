@@ -38,7 +38,7 @@ def install(monkeypatch, folder: pathlib.Path) -> pathlib.Path:
         epoch=16,
         first_batch=8,
         evaluation_batch=4,
-        rate=0.1,
+        rates=dict.fromkeys(recipe.NORMS, 0.1),
         rate_first=0.1,
     )
     monkeypatch.setitem(recipe.SETS, "coco", small)
