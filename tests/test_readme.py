@@ -24,6 +24,7 @@ SHOWN = {
     "numerics-headline": ["README.md", "docs/index.md"],
     "small_batch": ["README.md"],
     "benchmark": ["docs/performance.md"],
+    "layers": ["docs/performance.md"],
     "h100": ["docs/performance.md"],
     "h100_peers": ["docs/performance.md"],
     "h100_steps": ["docs/performance.md"],

@@ -26,8 +26,9 @@ def headline(h100: report.Row, cpu: report.Row) -> str:
 
 # By the name of its markers, how a table is made and from what.
 _TABLES = {
-    "times-headline": (headline, "h100.json", "cpu.json"),
+    "times-headline": (headline, "h100.json", "cpu_layers.json"),
     "benchmark": (report.layers_table, "cpu.json"),
+    "layers": (report.layers_table, "cpu_layers.json"),
     "steps": (report.steps_table, "cpu_steps.json"),
     "h100": (report.layers_table, "h100.json"),
     "h100_peers": (report.layers_table, "h100_peers.json"),

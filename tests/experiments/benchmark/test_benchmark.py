@@ -127,6 +127,13 @@ def test_the_committed_record_bears_out_what_the_pages_say():
         assert means["two passes", mode, "float32"] < aim
 
 
+def test_no_layer_is_slower_on_a_cpu_than_flax_linen():
+    record = report.load(report.RESULTS / "cpu_layers.json")
+    rows = [row for row in record["results"] if row["contender"] == "flax_gn xla"]
+    assert {row["layer"] for row in rows} == layers.load().keys()
+    assert min(row["times_linen"] for row in rows) > 1
+
+
 def test_the_record_of_an_h100_bears_out_what_the_pages_say():
     table, record = layers.load(), report.load(report.RESULTS / "h100.json")
     assert "H100" in record["device"]
