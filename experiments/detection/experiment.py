@@ -34,10 +34,10 @@ first on another site, not on ImageNet. Every layer has its norm, in the heads o
 batch norm too; its scale and shift learn.
 
 Each norm has the rate of a search (experiments/detection/results/search) on two rows
-of tiles of the second site, with 76 trees, that were not trained on; the pilot is judged
-by them too. An earlier record, of half the epochs and one rate for all, 0.064, too low
-for each, had AP of 5.9 to 7.9, and group norm ahead of frozen batch norm by 1.2 points
-at 1 per device and 1.1 at 2: a lead that the rates have taken.
+of tiles of the second site, with 76 trees, that were not trained on, and which judge
+the pilot too. An earlier record, of half the epochs and one rate for all, 0.064, too
+low for each, had AP of 5.9 to 7.9, and group norm ahead of frozen batch norm by 1.2
+points at 1 per device and 1.1 at 2: a lead that the rates have taken.
 
 What running averages miss may be smaller here than in COCO: tiles of one site are much
 alike, and on the finest level even one tile gives 576 positions to each statistic. That

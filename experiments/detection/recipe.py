@@ -22,7 +22,7 @@ from experiments.lab import Size, plan
 from experiments.training import Config
 
 _TITLES = ("frozen batch norm", "batch norm", "group norm")
-TITLES = dict(zip(NORMS, _TITLES, strict=True))
+TITLES: dict[str, str] = dict(zip(NORMS, _TITLES, strict=True))
 # Whose weights each starts from.
 SOURCES = {"frozen": "bn", "bn": "bn", "gn": "gn"}
 SETS = {trees.NAME: TREES, coco.NAME: COCO}
