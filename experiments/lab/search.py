@@ -171,11 +171,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     searched = SEARCHED[args.experiment]
     pilots = {found.norm: found for found in pilot.PILOTS.get(args.experiment, ())}
-    norms = args.norms or (tuple(pilots) if args.pilot else searched.norms)
-    if args.pilot and not set(norms) <= pilots.keys():
-        parser.error(f"argument --pilot: expected --norms of {[*pilots]}, got {norms}")
-    if not norms:
-        parser.error(f"{args.experiment}: expected --pilot or --norms with it")
+    known = tuple(pilots) if args.pilot else searched.norms
+    norms = args.norms or known
+    if not set(norms) <= set(known):
+        parser.error(f"argument --norms: expected some of {[*known]}, got {norms}")
     if args.out and len(norms) > 1:
         parser.error("argument --out: expected one norm with it")
     from experiments.training import devices

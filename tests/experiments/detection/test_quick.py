@@ -127,7 +127,7 @@ class TestCoco(quick.Quick):
         assert "trees" not in words
         assert "tiles" not in words
         assert f"6 pictures with {record['objects']} objects of 3 classes of" in words
-        assert "on 1 device;" in words
+        assert "on 1 device, at a peak" in words
         assert "| pictures per device | AP before |" in words
 
     def test_wrong_files_are_refused_before_any_training(

@@ -19,6 +19,7 @@ def _run(norm, batch, seed, ap):
         "epochs": 2,
         "epoch_examples": 96,
         "devices": 2,
+        "rate": 0.5 if norm == "gn" else 0.25,
         "seconds": 1.0,
         "curve": {"test_ap": [0.0, ap], "test_ap50": [0.0, 2 * ap]},
         "measured": {} if seed else {"found": [[1, 1, 9, 9, 0.8], [2, 2, 4, 4, 0.1]]},
@@ -85,7 +86,9 @@ def test_the_table_and_the_caption():
         "| batch norm | 11.0 | 22.0 ± 2.8 | 44.0 ± 5.7 |",
         "| group norm | 12.0 | 34.5 ± 2.1 | 69.0 ± 4.2 |",
     ]
-    assert "4 tiles with 9 trees" in report.caption(record)
+    caption = report.caption(record)
+    assert "4 tiles with 9 trees" in caption
+    assert "0.25 (frozen batch norm), 0.25 (batch norm), 0.5 (group norm)" in caption
     assert "of 2 seeds" in report.caption(record)
 
 

@@ -31,7 +31,7 @@ TAKEN = {
         **{f"vgg-{norm}": rate for norm, rate in depth.VGG_RATES.items()},
     },
     "finetune": finetune.RATES,
-    "detection": {},
+    "detection": detection.SETS["trees"].rates,
 }
 
 
@@ -108,16 +108,16 @@ def test_a_pilot_takes_the_searched_rate(tmp_path, monkeypatch):
     assert rate == search.best("norms", "in") != search.best("norms", "ln")
 
 
-def test_what_is_not_searched_is_refused(capsys):
+@pytest.mark.parametrize(
+    ("options", "known"),
+    [((), ["bn", "ln", "in", "gn"]), (("--pilot",), ["ln"])],
+    ids=["rates", "pilot"],
+)
+def test_norms_that_are_not_searched_are_refused(options, known, capsys):
     with pytest.raises(SystemExit):
-        search.main(["detection"])
-    assert "expected --pilot or --norms" in capsys.readouterr().err
-
-
-def test_a_pilot_of_another_norm_is_refused(capsys):
-    with pytest.raises(SystemExit):
-        search.main(["norms", "--pilot", "--norms", "bn"])
-    assert "expected --norms of ['ln']" in capsys.readouterr().err
+        search.main(["norms", *options, "--norms", "frozen"])
+    said = capsys.readouterr().err
+    assert f"argument --norms: expected some of {known}, got ['frozen']" in said
 
 
 @pytest.mark.usefixtures("few")
