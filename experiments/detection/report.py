@@ -10,7 +10,7 @@ import numpy as np
 from experiments.detection.recipe import SETS, TITLES
 from experiments.detection.sets import Words
 from experiments.lab import Record, figures
-from experiments.lab.results import Cell, cells, spread_of
+from experiments.lab.results import Cell, cells, rates_of, spread_of
 
 SHOWN_SCORE = 0.4  # the least score of a box in the pictures
 _STYLES = {
@@ -69,7 +69,7 @@ def caption(record: Record) -> str:
     classes = f" of {record['classes']} classes" if several else ""
     devices = f"{run['devices']} device" + ("s" if run["devices"] > 1 else "")
     rates = {each["norm"]: each["rate"] for each in record["runs"]}
-    stated = ", ".join(f"{rate:g} ({TITLES[norm]})" for norm, rate in rates.items())
+    stated = rates_of(rates, TITLES)
     told = (
         f"Average precision in percent as COCO defines it, on {record[of.tiles]} "
         f"{of.tiles} with {record[of.objects]} {of.objects}{classes} of {of.test}, "

@@ -25,7 +25,7 @@ def caption(record: Record) -> str:
     run = record["runs"][-1]
     trained = results.cells(_part(record, None), lambda _: None)[None]
     rates = {name: row["rate"] for row in record["runs"] if (name := arm(row))}
-    stated = ", ".join(f"{rate:g} ({TITLES[name]})" for name, rate in rates.items())
+    stated = results.rates_of(rates, TITLES)
     return (
         f"Test error in percent on {record['dataset']}, {results.spread_of(record)}. "
         f"The batch-norm networks were trained for {first['epochs']} epochs at "

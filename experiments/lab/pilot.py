@@ -31,7 +31,6 @@ class Pilot:
       title: for the page.
       epochs: that are tried.
       rated: the norm whose searched rate it takes; "" for its own.
-      rate: that is taken where none was searched.
       measure: what falls, for the page.
     """
 
@@ -39,7 +38,6 @@ class Pilot:
     title: str
     epochs: tuple[int, ...]
     rated: str = ""
-    rate: float | None = None
     measure: str = "error"
 
 

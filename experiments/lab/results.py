@@ -5,7 +5,7 @@ import functools
 import math
 import operator
 import statistics
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from experiments.lab.experiment import Record, Ruling
@@ -170,3 +170,12 @@ def step_of(run: Record) -> str:
     """
     where = "one device" if run["devices"] == 1 else f"each of {run['devices']} devices"
     return f"{run['batch']} examples on {where}"
+
+
+def rates_of(rates: Mapping[str, float], titles: Mapping[str, str]) -> str:
+    """Rates by what they are of, for a caption.
+
+    >>> rates_of({"bn": 0.8, "gn": 0.4}, {"bn": "batch norm", "gn": "group norm"})
+    '0.8 (batch norm), 0.4 (group norm)'
+    """
+    return ", ".join(f"{rate:g} ({titles[name]})" for name, rate in rates.items())

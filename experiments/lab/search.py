@@ -185,9 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for norm in norms:
             if args.pilot:
                 of = pilots[norm]
-                rates = args.rates or [
-                    of.rate or best(args.experiment, of.rated or norm)
-                ]
+                rates = args.rates or [best(args.experiment, of.rated or norm)]
                 epochs = args.epochs or of.epochs
                 out = pilot.path(args.experiment, norm)
             else:

@@ -24,7 +24,7 @@ def caption(record: Record) -> str:
     """What the numbers are."""
     run = record["runs"][0]
     rates = {row["norm"]: row["rate"] for row in record["runs"]}
-    stated = ", ".join(f"{rate:g} ({TITLES[norm]})" for norm, rate in rates.items())
+    stated = results.rates_of(rates, TITLES)
     return (
         f"Errors in percent on {record['dataset']}, {results.spread_of(record)}, each "
         f"the median of the last {results.last_epochs(run['epochs'])} of "

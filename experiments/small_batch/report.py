@@ -4,7 +4,7 @@ import pathlib
 
 from experiments import markers
 from experiments.lab import figures
-from experiments.lab.results import seeds
+from experiments.lab.results import rates_of, seeds
 from experiments.small_batch import results
 from experiments.training.norms import TITLES
 
@@ -32,7 +32,7 @@ def caption(record: results.Record) -> str:
         results.statistics_of(row["norm"], row["batch"])[0]: row["rate"]
         for row in record["runs"]
     }
-    stated = ", ".join(f"{rate:g} ({TITLES[norm]})" for norm, rate in rates.items())
+    stated = rates_of(rates, TITLES)
     spread = "mean ± sample standard deviation" if count > 1 else "the error"
     ghosts = (
         "Ghost batches are parts of the largest batch, which is trained on throughout, "

@@ -76,7 +76,8 @@ def added_sums(axes, function: Callable[..., Both], *arrays: Any) -> Both:
     def both(*arrays):
         return lax.complex(*function(*arrays))
 
-    sizes = [size for axis in axes if (size := _shape(arrays)[axis]) > 1]
+    shape = _shape(arrays)
+    sizes = [shape[axis] for axis in axes if shape[axis] > 1]
     if len(sizes) == 1 and sizes[0] <= _FEW:
         total = separate_sum(axes, both(*arrays))
     else:
@@ -118,7 +119,7 @@ def _parts(sizes: tuple[int, ...]) -> tuple[int, int]:
         if best > _MANY // 2 or best == size:
             return best
         # The few that would be left over would take loops of their own.
-        return size if size < 2 * _MANY else _MANY
+        return size if size <= _FEW else _MANY
 
     def order(axis):
         return sizes[axis] > 1, sizes[axis] % number(axis) == 0, number(axis)

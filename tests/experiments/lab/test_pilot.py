@@ -71,7 +71,7 @@ def test_the_committed_pilots(name, of):
     rows = json.loads(pilot.path(name, of.norm).read_text())["results"]
     configs = [Config(**row["config"]) for row in rows]
     assert tuple(config.epochs for config in configs) == of.epochs
-    rate = of.rate or search.best(name, of.rated or of.norm)
+    rate = search.best(name, of.rated or of.norm)
     assert {config.rate for config in configs} == {rate}
     assert {config.seed for config in configs} == {search.SEED}
     experiment = catalogue.load(name)
